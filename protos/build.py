@@ -90,7 +90,12 @@ def build() -> None:
         "google/rpc/status.proto",
     )
     run(f"--descriptor_set_in={OUT / 'contracts.binpb'}", f"--python_out={OUT}", f"--mypy_out={OUT}", *names)
-    run(f"--descriptor_set_in={OUT / 'contracts.binpb'}", f"--grpc_python_out={OUT}", f"--mypy_grpc_out={OUT}", *services)
+    run(
+        f"--descriptor_set_in={OUT / 'contracts.binpb'}",
+        f"--grpc_python_out={OUT}",
+        f"--mypy_grpc_out={OUT}",
+        *services,
+    )
     for package in sorted(OUT.glob("marquee/*/v1")):
         gather(package)
     stamp.write_text(current)

@@ -1,0 +1,1 @@
+"""What every service shares: one file for each thing, no rules of any service's domain."""

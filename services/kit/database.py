@@ -1,0 +1,62 @@
+"""PostgreSQL: a psycopg pool for the hot path, a SQLAlchemy engine for ordinary reads and writes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow
+from psycopg_pool import AsyncConnectionPool
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+Connection = AsyncConnection[TupleRow]
+Pool = AsyncConnectionPool[Connection]
+
+SESSION = "-c TimeZone=UTC -c lock_timeout=3000 -c statement_timeout=10000 -c idle_in_transaction_session_timeout=15000"
+"""No lock is waited for longer than 3 s, so that one hot show cannot drain a pool."""
+
+
+@asynccontextmanager
+async def open_pool(url: str, *, size: int, wait_seconds: float = 5.0, name: str = "pool") -> AsyncIterator[Pool]:
+    """A pool of autocommitting connections; use ``connection.transaction()`` for more than one statement.
+
+    A call that finds no free connection within ``wait_seconds`` fails with ``psycopg_pool.PoolTimeout``.
+    """
+    kwargs: dict[str, Any] = {"autocommit": True, "prepare_threshold": 1, "options": SESSION, "connect_timeout": 5}
+    pool: Pool = AsyncConnectionPool(
+        url,
+        min_size=min(2, size),
+        max_size=size,
+        timeout=wait_seconds,
+        max_waiting=size * 50,
+        max_lifetime=3600,
+        reconnect_timeout=3600,
+        name=name,
+        kwargs=kwargs,
+        open=False,
+    )
+    await pool.open()
+    try:
+        yield pool
+    finally:
+        await pool.close(timeout=5)
+
+
+@asynccontextmanager
+async def open_engine(url: str, *, size: int, wait_seconds: float = 5.0) -> AsyncIterator[AsyncEngine]:
+    """A SQLAlchemy engine on psycopg. Connections are tried before use, so a restarted PostgreSQL costs no error."""
+    engine = create_async_engine(
+        url.replace("postgresql://", "postgresql+psycopg://", 1),
+        pool_size=size,
+        max_overflow=0,
+        pool_timeout=wait_seconds,
+        pool_pre_ping=True,
+        pool_recycle=3600,
+        connect_args={"options": SESSION, "connect_timeout": 5},
+    )
+    try:
+        yield engine
+    finally:
+        await engine.dispose()

@@ -1,0 +1,187 @@
+"""Refusals: why a call was not done, as values that the domain raises and one interceptor turns into gRPC.
+
+    Refusal
+    ├── InvalidArgument (names fields)
+    ├── Unauthenticated, PermissionDenied, NotFound
+    ├── Conflict, RequestIdReused, InvalidPageToken, CardDataRefused
+    └── Unavailable, Overloaded, DeadlineExceeded
+    ... and each service's own, in its ``domain.py``.
+
+The table reason -> gRPC code -> HTTP status stands in ``marquee/edge/v1/errors.proto``.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, TypeAlias
+
+import grpc
+from google.protobuf import any_pb2
+from google.rpc import error_details_pb2, status_pb2
+
+from marquee.edge import v1 as edge_v1
+
+DOMAIN = "marquee"
+Reason: TypeAlias = edge_v1.ErrorReason.ValueType
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """What is wrong with one field: its path in the request (``show.prices[0].price``) and the rule it broke."""
+
+    field: str
+    description: str
+
+
+class Refusal(Exception):
+    """A call that is not done, for a reason that the caller may know.
+
+    Args:
+        message: a sentence for people, without internals.
+        metadata: facts for programs, e.g. ``{"seats": "C7,C8"}``.
+        violations: the fields that are wrong, when some are.
+        retry_after_seconds: when it may be worth trying again.
+    """
+
+    reason: ClassVar[Reason] = edge_v1.ERROR_REASON_INTERNAL
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        metadata: Mapping[str, str] | None = None,
+        violations: Sequence[Violation] = (),
+        retry_after_seconds: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.metadata = dict(metadata or {})
+        self.violations = tuple(violations)
+        self.retry_after_seconds = retry_after_seconds
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Refusal) and (self.reason, self.message, self.metadata, self.violations) == (
+            other.reason,
+            other.message,
+            other.metadata,
+            other.violations,
+        )
+
+    __hash__ = Exception.__hash__
+
+
+class InvalidArgument(Refusal):
+    reason = edge_v1.ERROR_REASON_INVALID_ARGUMENT
+
+    @classmethod
+    def of(cls, field: str, description: str) -> InvalidArgument:
+        """One field breaks one rule."""
+        return cls(f"{field}: {description}", violations=[Violation(field, description)])
+
+
+class Unauthenticated(Refusal):
+    reason = edge_v1.ERROR_REASON_UNAUTHENTICATED
+
+
+class PermissionDenied(Refusal):
+    reason = edge_v1.ERROR_REASON_PERMISSION_DENIED
+
+
+class NotFound(Refusal):
+    """It does not exist, or not for this caller: the two are answered alike."""
+
+    reason = edge_v1.ERROR_REASON_NOT_FOUND
+
+
+class Conflict(Refusal):
+    reason = edge_v1.ERROR_REASON_CONFLICT
+
+
+class RequestIdReused(Refusal):
+    reason = edge_v1.ERROR_REASON_REQUEST_ID_REUSED
+
+    def __init__(self) -> None:
+        super().__init__("this request_id was already used for a request with other content")
+
+
+class InvalidPageToken(Refusal):
+    reason = edge_v1.ERROR_REASON_INVALID_PAGE_TOKEN
+
+    def __init__(self) -> None:
+        rule = "must be the next_page_token of an answer to the same request"
+        super().__init__(f"page_token: {rule}", violations=[Violation("page_token", rule)])
+
+
+class CardDataRefused(Refusal):
+    reason = edge_v1.ERROR_REASON_CARD_DATA_REFUSED
+
+    def __init__(self, field: str) -> None:
+        rule = "looks like a card number; card data is only ever entered on the provider's page"
+        super().__init__(f"{field}: {rule}", violations=[Violation(field, rule)])
+
+
+class Unavailable(Refusal):
+    reason = edge_v1.ERROR_REASON_UNAVAILABLE
+
+
+class Overloaded(Refusal):
+    reason = edge_v1.ERROR_REASON_OVERLOADED
+
+
+class DeadlineExceeded(Refusal):
+    reason = edge_v1.ERROR_REASON_DEADLINE_EXCEEDED
+
+
+def reason_name(reason: Reason) -> str:
+    """The name that callers see: ``SEAT_TAKEN``."""
+    return edge_v1.ErrorReason.Name(reason).removeprefix("ERROR_REASON_")
+
+
+@functools.cache
+def grpc_code(reason: Reason) -> grpc.StatusCode:
+    """The gRPC code that the contract gives to a reason."""
+    value = edge_v1.ErrorReason.DESCRIPTOR.values_by_number[reason]
+    number = value.GetOptions().Extensions[edge_v1.answer].code
+    return next(code for code in grpc.StatusCode if code.value[0] == number)
+
+
+def to_status(refusal: Refusal) -> status_pb2.Status:
+    """The refusal as every protocol answers it: ErrorInfo, and BadRequest where fields are named."""
+    details: list[any_pb2.Any] = []
+
+    def pack(message: error_details_pb2.ErrorInfo | error_details_pb2.BadRequest | error_details_pb2.RetryInfo) -> None:
+        packed = any_pb2.Any()
+        packed.Pack(message)
+        details.append(packed)
+
+    pack(
+        error_details_pb2.ErrorInfo(reason=reason_name(refusal.reason), domain=DOMAIN, metadata=refusal.metadata),
+    )
+    if refusal.violations:
+        pack(
+            error_details_pb2.BadRequest(
+                field_violations=[
+                    error_details_pb2.BadRequest.FieldViolation(field=each.field, description=each.description)
+                    for each in refusal.violations
+                ]
+            )
+        )
+    if refusal.retry_after_seconds is not None:
+        retry = error_details_pb2.RetryInfo()
+        retry.retry_delay.FromMilliseconds(int(refusal.retry_after_seconds * 1000))
+        pack(retry)
+    return status_pb2.Status(code=grpc_code(refusal.reason).value[0], message=refusal.message, details=details)
+
+
+def reason_of(error: grpc.RpcError) -> str:
+    """The reason that another service gave (``NOT_FOUND``), or ``""`` when it gave none."""
+    trailers = error.trailing_metadata() if isinstance(error, grpc.aio.AioRpcError) else None
+    for key, value in trailers or ():
+        if key == "grpc-status-details-bin" and isinstance(value, bytes):
+            for detail in status_pb2.Status.FromString(value).details:
+                info = error_details_pb2.ErrorInfo()
+                if detail.Unpack(info):
+                    return str(info.reason)
+    return ""

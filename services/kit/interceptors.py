@@ -1,0 +1,215 @@
+"""What happens around every call: request id, size, deadline, authentication, authorization, validation, errors.
+
+One interceptor does it all, because in Python each further one costs a coroutine a call. The steps stand in the
+order in which they run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any
+
+import grpc
+import psycopg
+import psycopg_pool
+import sqlalchemy.exc
+import structlog
+from google.protobuf.message import DecodeError, Message
+
+from services.kit.call import Anonymous, Call, Caller, ServiceCaller, UserCaller, enter_call
+from services.kit.errors import (
+    DeadlineExceeded,
+    InvalidArgument,
+    PermissionDenied,
+    Refusal,
+    Unauthenticated,
+    Unavailable,
+    grpc_code,
+    to_status,
+)
+from services.kit.policies import RpcPolicy
+from services.kit.tokens import TokenVerifier
+from services.kit.validation import validate
+
+log = structlog.get_logger()
+
+Context = grpc.aio.ServicerContext[Any, Any]
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,128}")
+LEAST_SECONDS = 0.001
+OPEN_SERVICES = ("/grpc.health.v1.Health/", "/grpc.reflection.")
+"""gRPC's own services, which carry no policy. The edge does not route them."""
+
+
+class MarqueeInterceptor(grpc.aio.ServerInterceptor):
+    """Applies the contract's policy to every call; only gRPC's own services pass without one."""
+
+    def __init__(
+        self, policies: Mapping[str, RpcPolicy], verifier: TokenVerifier, *, default_deadline_seconds: float
+    ) -> None:
+        self._policies = policies
+        self._verifier = verifier
+        self._default_deadline_seconds = default_deadline_seconds
+        self._wrapped: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        method = handler_call_details.method
+        wrapped = self._wrapped.get(method)
+        if wrapped is not None:
+            return wrapped
+        handler = await continuation(handler_call_details)
+        policy = self._policies.get(method)
+        if handler is None or method.startswith(OPEN_SERVICES):
+            return handler
+        if policy is None:
+            raise LookupError(f"{method} is served, but its service was not named to the server")
+        wrapped = self._stream(policy, handler) if handler.response_streaming else self._unary(policy, handler)
+        self._wrapped[method] = wrapped
+        return wrapped
+
+    def _unary(self, policy: RpcPolicy, handler: Any) -> grpc.RpcMethodHandler[Any, Any]:
+        behaviour = handler.unary_unary
+        longest = policy.timeout_seconds or self._default_deadline_seconds
+
+        async def answer(raw: bytes, context: Context) -> Any:
+            try:
+                request = self._enter(policy, raw, context)
+                remaining = context.time_remaining()
+                seconds = longest if remaining is None else max(LEAST_SECONDS, min(remaining, longest))
+                async with asyncio.timeout(seconds):
+                    return await behaviour(request, context)
+            except Exception as error:
+                await _abort(context, policy.method, error)
+
+        return grpc.unary_unary_rpc_method_handler(answer, request_deserializer=None, response_serializer=serialize)
+
+    def _stream(self, policy: RpcPolicy, handler: Any) -> grpc.RpcMethodHandler[Any, Any]:
+        behaviour = handler.unary_stream
+
+        async def answer(raw: bytes, context: Context) -> AsyncIterator[Any]:
+            try:
+                request = self._enter(policy, raw, context)
+                async for message in behaviour(request, context):
+                    yield message
+            except Exception as error:
+                await _abort(context, policy.method, error)
+
+        return grpc.unary_stream_rpc_method_handler(answer, request_deserializer=None, response_serializer=serialize)
+
+    def _enter(self, policy: RpcPolicy, raw: bytes, context: Context) -> Message:
+        """Everything that comes before the servicer."""
+        metadata: dict[str, str | bytes] = {key: value for key, value in context.invocation_metadata() or ()}  # noqa: C416
+        request_id = _text(metadata, "x-request-id")
+        if not REQUEST_ID.fullmatch(request_id):
+            request_id = str(uuid.uuid4())
+        context.set_trailing_metadata((("x-request-id", request_id),))
+        trace_id = _text(metadata, "traceparent")[3:35]
+        anonymous = Call(policy.method, request_id, Anonymous(), _peer(metadata, context), trace_id)
+        enter_call(anonymous)
+        if len(raw) > policy.max_request_bytes:
+            raise InvalidArgument.of("request", f"must not be larger than {policy.max_request_bytes} bytes")
+        caller = self._authenticate(_text(metadata, "authorization"))
+        if not isinstance(caller, Anonymous):
+            enter_call(Call(policy.method, request_id, caller, anonymous.peer, trace_id))
+        authorize(policy, caller)
+        try:
+            request = policy.request.FromString(raw)
+        except DecodeError:
+            raise InvalidArgument.of("request", f"is not a {policy.request.DESCRIPTOR.full_name}") from None
+        validate(request, raw)
+        return request
+
+    def _authenticate(self, authorization: str) -> Caller:
+        if not authorization:
+            return Anonymous()
+        scheme, _, token = authorization.partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            raise Unauthenticated("the authorization must be a bearer token")
+        return self._verifier.verify(token.strip())
+
+
+def authorize(policy: RpcPolicy, caller: Caller) -> None:
+    """Whether the contract lets ``caller`` make this call at all; ownership of ids is the use case's to check.
+
+    Raises:
+        Unauthenticated: a token is needed and there is none.
+        PermissionDenied: the caller has none of the roles.
+    """
+    match caller:
+        case Anonymous():
+            if policy.internal or not policy.anyone:
+                raise Unauthenticated("sign in first")
+        case ServiceCaller():
+            if not policy.internal and not policy.anyone:
+                raise PermissionDenied("this call is for users")
+        case UserCaller(roles=roles):
+            if policy.internal:
+                raise PermissionDenied("this call is for services")
+            if not policy.anyone and not roles & policy.roles:
+                raise PermissionDenied("your account may not do this")
+
+
+def serialize(message: Message | bytes) -> bytes:
+    """Servicers may answer bytes that they serialized once for many viewers."""
+    return message if isinstance(message, bytes) else message.SerializeToString()
+
+
+async def _abort(context: Context, method: str, error: Exception) -> None:
+    """End the call with the one error shape. What is not ours to tell stays in the log."""
+    if isinstance(error, grpc.aio.AbortError):
+        raise error
+    refusal = as_refusal(error)
+    code = grpc_code(refusal.reason)
+    if code is grpc.StatusCode.INTERNAL:
+        log.error("call_failed", method=method, exc_info=error)
+    elif code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+        log.warning("call_not_served", method=method, error=type(error).__name__, detail=str(error)[:300])
+    trailing = [
+        *(context.trailing_metadata() or ()),
+        ("grpc-status-details-bin", to_status(refusal).SerializeToString()),
+    ]
+    await context.abort(code, refusal.message, tuple(trailing))
+
+
+def as_refusal(error: Exception) -> Refusal:
+    """What to tell the caller of an error that no use case expected."""
+    match error:
+        case Refusal():
+            return error
+        case TimeoutError() | psycopg.errors.QueryCanceled():
+            return DeadlineExceeded("this took too long; try again")
+        case (
+            psycopg.OperationalError()
+            | psycopg.InterfaceError()
+            | psycopg_pool.PoolTimeout()
+            | psycopg_pool.TooManyRequests()
+            | sqlalchemy.exc.OperationalError()
+            | sqlalchemy.exc.InterfaceError()
+            | sqlalchemy.exc.TimeoutError()
+            | ConnectionError()
+        ):
+            return Unavailable("the service cannot answer just now; try again", retry_after_seconds=1)
+        case grpc.aio.AioRpcError() if error.code() in (
+            grpc.StatusCode.UNAVAILABLE,
+            grpc.StatusCode.DEADLINE_EXCEEDED,
+            grpc.StatusCode.CANCELLED,
+        ):
+            return Unavailable("a service that this needs cannot answer just now; try again", retry_after_seconds=1)
+    return Refusal("something went wrong on our side; it is logged with this request's id")
+
+
+def _text(metadata: Mapping[str, str | bytes], key: str) -> str:
+    value = metadata.get(key, "")
+    return value if isinstance(value, str) else ""
+
+
+def _peer(metadata: Mapping[str, str | bytes], context: Context) -> str:
+    """The client's address: the edge appends it to x-forwarded-for as the last entry."""
+    forwarded = _text(metadata, "x-forwarded-for").rpartition(",")[2].strip()
+    return forwarded or str(context.peer())

@@ -1,0 +1,90 @@
+"""Bringing a service's database up to date, and the tables that every service's database has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import structlog
+from alembic import command
+from alembic.config import Config
+from alembic.operations import Operations
+from sqlalchemy import create_engine, text
+from sqlalchemy.pool import NullPool
+
+log = structlog.get_logger()
+KIT = Path(__file__).parent
+LOCK = 7_205_301  # any number, as long as only migrations use it
+
+
+def migrate(service: str, url: str) -> None:
+    """Run the Alembic revisions in ``services/<service>/migrations/`` that ``url``'s database lacks.
+
+    Several processes may call this at once; one works, the others wait.
+    """
+    config = Config()
+    config.set_main_option("script_location", str(KIT / "alembic"))
+    config.set_main_option("version_locations", str(KIT.parent / service / "migrations"))
+    config.set_main_option("path_separator", "newline")
+    engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://", 1), poolclass=NullPool)
+    with engine.connect() as lock, engine.connect() as connection:
+        lock.execute(text("SELECT pg_advisory_lock(:key)"), {"key": LOCK})
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+        connection.commit()
+    engine.dispose()
+    log.info("migrated", database=service)
+
+
+def create_event_tables(op: Operations) -> None:
+    """The outbox, what the relay has sent of it, and the inbox. ``outbox``'s columns are Debezium's Event Router's.
+
+    Rows of the outbox are only ever inserted. A trigger wakes the relay at commit.
+    """
+    op.execute("""
+        CREATE TABLE outbox (
+            id            uuid        NOT NULL DEFAULT uuidv7() PRIMARY KEY,
+            aggregatetype text        NOT NULL,
+            aggregateid   text        NOT NULL,
+            type          text        NOT NULL,
+            payload       bytea       NOT NULL,
+            headers       jsonb       NOT NULL DEFAULT '{}',
+            created_at    timestamptz NOT NULL DEFAULT clock_timestamp()
+        );
+        CREATE INDEX outbox_created_at ON outbox (created_at);
+
+        CREATE TABLE outbox_sent (
+            id      uuid        NOT NULL PRIMARY KEY,
+            sent_at timestamptz NOT NULL DEFAULT clock_timestamp()
+        );
+
+        CREATE TABLE inbox (
+            consumer    text        NOT NULL,
+            event_id    uuid        NOT NULL,
+            received_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+            PRIMARY KEY (consumer, event_id)
+        );
+
+        CREATE FUNCTION outbox_wake() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            PERFORM pg_notify('outbox', '');
+            RETURN NULL;
+        END $$;
+        CREATE TRIGGER outbox_wake AFTER INSERT ON outbox
+            FOR EACH STATEMENT EXECUTE FUNCTION outbox_wake();
+    """)
+
+
+def create_request_table(op: Operations) -> None:
+    """Answers by ``(caller, request_id)``, so that a repeated request has one effect. See ``kit/idempotency.py``."""
+    op.execute("""
+        CREATE TABLE requests (
+            caller     text        NOT NULL,
+            request_id uuid        NOT NULL,
+            method     text        NOT NULL,
+            content    bytea       NOT NULL,
+            answer     bytea       NOT NULL,
+            created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+            PRIMARY KEY (caller, request_id)
+        );
+        CREATE INDEX requests_created_at ON requests (created_at);
+    """)

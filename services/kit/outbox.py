@@ -1,0 +1,68 @@
+"""The transactional outbox: an event commits with the change that it tells of, or not at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from google.protobuf.message import Message
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection as AlchemyConnection
+
+from services.kit.call import current_call
+from services.kit.database import Connection
+
+INSERT = """
+    INSERT INTO outbox (aggregatetype, aggregateid, type, payload, headers)
+    VALUES (%s, %s, %s, %s, %s)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened.
+
+    Args:
+        topic: ``booking.confirmed``; the bus's stream or Kafka's topic.
+        key: order holds within a topic and key.
+        payload: a message of the contracts.
+    """
+
+    topic: str
+    key: str
+    payload: Message
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def row(self) -> tuple[str, str, str, bytes, str]:
+        headers = dict(self.headers)
+        call = current_call()
+        if call is not None:
+            headers.setdefault("request_id", call.request_id)
+        return (
+            self.topic,
+            self.key,
+            self.payload.DESCRIPTOR.full_name,
+            self.payload.SerializeToString(),
+            json.dumps(headers),
+        )
+
+
+async def append(connection: Connection, events: Sequence[Event]) -> None:
+    """Add events on a psycopg connection; the caller's transaction commits them with its change."""
+    if events:
+        async with connection.cursor() as cursor:
+            await cursor.executemany(INSERT, [event.row() for event in events])
+
+
+async def append_sql(connection: AlchemyConnection, events: Sequence[Event]) -> None:
+    """The same on a SQLAlchemy connection that is in a transaction."""
+    if events:
+        names = ("topic", "key", "type", "payload", "headers")
+        await connection.execute(
+            text("""
+                INSERT INTO outbox (aggregatetype, aggregateid, type, payload, headers)
+                VALUES (:topic, :key, :type, :payload, CAST(:headers AS jsonb))
+            """),
+            [dict(zip(names, event.row(), strict=True)) for event in events],
+        )
