@@ -1,0 +1,151 @@
+"""How it is refused: what Envoy answers itself, in the one shape of all our errors.
+
+Every status has two mappers, and the first that matches wins. REST gets JSON; gRPC and grpc-web get HTTP 200 with
+`grpc-status` and the same google.rpc.Status in `grpc-status-details-bin`.
+"""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from typing import Any
+
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+
+from marquee.edge.v1 import errors_pb2
+
+DOMAIN = "marquee"
+ERROR_INFO = "type.googleapis.com/google.rpc.ErrorInfo"
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """One kind of answer of Envoy's own."""
+
+    reason: str
+    message: str
+    status: int | None = None
+    """The HTTP status that Envoy chose; any, where it is ``None``."""
+    flags: tuple[str, ...] = ()
+    """Envoy's response flags that tell it from others of its status."""
+    at_least: int | None = None
+    """Every status from this one on, for those that have no line of their own."""
+    http_status: int | None = None
+    """What REST gets instead of the reason's own status."""
+    names_the_fault: bool = False
+    """Whether Envoy's text is meant for clients (the transcoder names the field that it cannot read)."""
+
+    @property
+    def answer(self) -> errors_pb2.Answer:
+        """The reason's code and status in the contracts."""
+        value = errors_pb2.ErrorReason.DESCRIPTOR.values_by_name[f"ERROR_REASON_{self.reason}"]
+        answer: errors_pb2.Answer = value.GetOptions().Extensions[errors_pb2.answer]
+        return answer
+
+
+REFUSALS = (
+    Refusal("OVERLOADED", "too much is going on at this moment; try again soon", flags=("UO", "OM")),
+    Refusal("INVALID_ARGUMENT", "the request cannot be read", status=400, names_the_fault=True),
+    Refusal("UNAUTHENTICATED", "a valid access token is needed", status=401),
+    # The JWT filter's answer to another audience's token. Nothing else of Envoy's refuses with 403 here: whether a user
+    # may do something is answered by the services.
+    Refusal("UNAUTHENTICATED", "a valid access token is needed", status=403),
+    Refusal("NOT_FOUND", "there is nothing here", status=404),
+    Refusal("NOT_FOUND", "there is nothing here for this method", status=405),
+    Refusal("DEADLINE_EXCEEDED", "the request did not arrive in time", status=408, http_status=408),
+    Refusal("REQUEST_TOO_LARGE", "the request is too large", status=413),
+    Refusal("RATE_LIMITED", "too many requests; wait as long as retry-after says", status=429),
+    Refusal("REQUEST_TOO_LARGE", "the request's headers are too large", status=431, http_status=431),
+    Refusal("UNAVAILABLE", "the service cannot be reached at this moment; try again soon", status=503),
+    Refusal("DEADLINE_EXCEEDED", "the service did not answer in time", status=504),
+    # A service that answered with something else than gRPC or died halfway.
+    Refusal("UNAVAILABLE", "the service cannot be reached at this moment; try again soon", at_least=501),
+    Refusal("INTERNAL", "something went wrong on our side", at_least=500),
+    Refusal("INVALID_ARGUMENT", "the request cannot be read", at_least=400),
+)
+
+
+def local_reply_config() -> dict[str, Any]:
+    return {"mappers": [mapper for refusal in REFUSALS for mapper in (_rest(refusal), _grpc(refusal))]}
+
+
+def status_of(refusal: Refusal) -> status_pb2.Status:
+    """The refusal as every protocol tells it."""
+    status = status_pb2.Status(code=refusal.answer.code, message=refusal.message)
+    status.details.add().Pack(error_details_pb2.ErrorInfo(reason=refusal.reason, domain=DOMAIN))
+    return status
+
+
+def _rest(refusal: Refusal) -> dict[str, Any]:
+    body = {
+        "code": refusal.answer.code,
+        "message": "%LOCAL_REPLY_BODY%" if refusal.names_the_fault else refusal.message,
+        "details": [{"@type": ERROR_INFO, "reason": refusal.reason, "domain": DOMAIN, "metadata": {}}],
+    }
+    headers = {"x-content-type-options": "nosniff", "cache-control": "no-store"}
+    if refusal.answer.code == code_pb2.UNAUTHENTICATED:
+        # Envoy's own names the internal path as the realm.
+        headers["www-authenticate"] = "Bearer"
+    return {
+        "filter": {"and_filter": {"filters": [*_matches(refusal), _is_rest()]}},
+        "status_code": refusal.http_status or refusal.answer.http_status,
+        "body_format_override": {"content_type": "application/json", "json_format": body},
+        "headers_to_add": _headers(headers),
+    }
+
+
+def _grpc(refusal: Refusal) -> dict[str, Any]:
+    details = base64.b64encode(status_of(refusal).SerializeToString(deterministic=True)).decode().rstrip("=")
+    headers = {
+        "grpc-status": str(refusal.answer.code),
+        "grpc-message": refusal.message,
+        "grpc-status-details-bin": details,
+        "cache-control": "no-store",
+    }
+    return {
+        "filter": {"and_filter": {"filters": [*_matches(refusal), {"not_health_check_filter": {}}]}},
+        "status_code": 200,
+        "body": {"inline_string": ""},
+        "body_format_override": {"text_format_source": {"inline_string": ""}},
+        "headers_to_add": _headers(headers),
+    }
+
+
+def _matches(refusal: Refusal) -> list[dict[str, Any]]:
+    matches: list[dict[str, Any]] = []
+    if refusal.flags:
+        matches.append({"response_flag_filter": {"flags": list(refusal.flags)}})
+    if refusal.status is not None:
+        matches.append(_status("EQ", refusal.status))
+    if refusal.at_least is not None:
+        matches.append(_status("GE", refusal.at_least))
+    return matches
+
+
+def _status(comparison: str, status: int) -> dict[str, Any]:
+    # Envoy requires a runtime key although nobody overrides it.
+    value = {"default_value": status, "runtime_key": f"edge.local_reply.{comparison.lower()}_{status}"}
+    return {"status_code_filter": {"comparison": {"op": comparison, "value": value}}}
+
+
+def _is_rest() -> dict[str, Any]:
+    """REST: another content type than gRPC's, or the mark that transcoding leaves (it turns the content type into gRPC's).
+
+    The mark is believed because a client's own is removed before anything else (``early_header_mutation`` in edge.yaml).
+    """
+    grpc = {"name": "content-type", "string_match": {"prefix": "application/grpc"}}
+    return {
+        "or_filter": {
+            "filters": [
+                {"header_filter": {"header": {**grpc, "invert_match": True, "treat_missing_header_as_empty": True}}},
+                {"header_filter": {"header": {"name": "x-envoy-original-method", "present_match": True}}},
+            ]
+        }
+    }
+
+
+def _headers(headers: dict[str, str]) -> list[dict[str, Any]]:
+    return [
+        {"header": {"key": key, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+        for key, value in headers.items()
+    ]

@@ -1,0 +1,185 @@
+"""Where to: Envoy's routes, one for each RPC at the edge, the same for REST, grpc-web and gRPC.
+
+REST is transcoded first and then matches the route of its gRPC path (the transcoder clears the route cache), so that one
+route says for all three protocols who may call, how often, and how long it may take.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gateway import jwt, ratelimits
+from gateway.contracts import HttpRule, Rpc
+
+BUFFER = "envoy.filters.http.buffer"
+COMPRESSOR = "envoy.filters.http.compressor"
+CORS = "envoy.filters.http.cors"
+LUA = "envoy.filters.http.lua"
+TRANSCODER = "envoy.filters.http.grpc_json_transcoder"
+
+DEFAULT_REQUEST_BYTES = 64 * 1024
+DEFAULT_TIMEOUT_SECONDS = 15.0
+SITE_CLUSTER = "site"
+
+RETRY_ON = "unavailable,connect-failure,refused-stream,reset,reset-before-request"
+
+
+def virtual_host(rpcs: tuple[Rpc, ...], *, limits: bool, cors: dict[str, Any] | None, site: bool) -> dict[str, Any]:
+    """Every route of the edge. The order matters: the first match wins."""
+    own = {} if cors is None else {CORS: cors}
+    return {
+        "name": "edge",
+        "domains": ["*"],
+        "routes": [
+            *(_rpc_route(rpc, limits=limits) for rpc in rpcs),
+            _healthz(),
+            *(_rest_route(rule.pattern("[^/]+"), _request_bytes(rpc)) for rpc, rule in _unusually_large(rpcs)),
+            _rest_prefix(),
+            *_closed(),
+            _site() if site else _not_found({"prefix": "/"}),
+        ],
+        "typed_per_filter_config": own,
+    }
+
+
+def _rpc_route(rpc: Rpc, *, limits: bool) -> dict[str, Any]:
+    own: dict[str, Any] = {jwt.FILTER: jwt.requirement_of(rpc), BUFFER: _buffer(_request_bytes(rpc))}
+    limit = ratelimits.limit_of(rpc, enforced=limits)
+    if limit is not None:
+        own[ratelimits.FILTER] = limit
+    if rpc.client_streaming:
+        # A body without an end cannot be waited for.
+        own[BUFFER] = {"@type": _type("buffer.v3.BufferPerRoute"), "disabled": True}
+    if rpc.streaming:
+        own[COMPRESSOR] = {"@type": _type("compressor.v3.CompressorPerRoute"), "disabled": True}
+    route: dict[str, Any] = {
+        "name": f"{rpc.service}.{rpc.name}",
+        "match": {"path": rpc.path},
+        "route": _action(rpc),
+        "typed_per_filter_config": own,
+        **_deadline_for_rest(rpc),
+    }
+    if rpc.policy is not None and rpc.policy.HasField("cache"):
+        # Read by envoy/edge.lua, which alone sees whether the answer was a success.
+        route["metadata"] = {"filter_metadata": {LUA: {"cache_seconds": rpc.policy.cache.seconds}}}
+    return route
+
+
+def _action(rpc: Rpc) -> dict[str, Any]:
+    action: dict[str, Any] = {"cluster": rpc.owner}
+    if rpc.streaming:
+        action |= {"timeout": "0s", "idle_timeout": "0s"}
+    else:
+        seconds = timeout_seconds(rpc)
+        # A gRPC client's own deadline holds where it is shorter, and never extends ours.
+        action |= {"timeout": f"{seconds:g}s", "max_stream_duration": {"grpc_timeout_header_max": f"{seconds:g}s"}}
+    if rpc.idempotent:
+        action["retry_policy"] = {
+            "retry_on": RETRY_ON,
+            "num_retries": 2,
+            "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.25s"},
+            # Another copy of the service, where there is one.
+            "retry_host_predicate": [
+                {
+                    "name": "envoy.retry_host_predicates.previous_hosts",
+                    "typed_config": {
+                        "@type": "type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
+                    },
+                }
+            ],
+            "host_selection_retry_max_attempts": 3,
+        }
+    return action
+
+
+def timeout_seconds(rpc: Rpc) -> float:
+    """The longest that a unary call of ``rpc`` may take."""
+    if rpc.policy is not None and rpc.policy.HasField("timeout"):
+        return rpc.policy.timeout.ToTimedelta().total_seconds()
+    return DEFAULT_TIMEOUT_SECONDS
+
+
+def _deadline_for_rest(rpc: Rpc) -> dict[str, Any]:
+    """REST and browsers send no `grpc-timeout`; without one the service would not know when nobody waits any more."""
+    if rpc.streaming:
+        return {}
+    header = {"key": "grpc-timeout", "value": f"{int(timeout_seconds(rpc) * 1000)}m"}
+    return {"request_headers_to_add": [{"header": header, "append_action": "ADD_IF_ABSENT"}]}
+
+
+def _request_bytes(rpc: Rpc) -> int:
+    return (rpc.policy.max_request_bytes if rpc.policy is not None else 0) or DEFAULT_REQUEST_BYTES
+
+
+def _buffer(size: int) -> dict[str, Any]:
+    return {"@type": _type("buffer.v3.BufferPerRoute"), "buffer": {"max_request_bytes": size}}
+
+
+def _unusually_large(rpcs: tuple[Rpc, ...]) -> list[tuple[Rpc, HttpRule]]:
+    """REST bindings with another body limit than most: the limit is due before transcoding, when the path is REST's."""
+    return [(rpc, rule) for rpc in rpcs if _request_bytes(rpc) != DEFAULT_REQUEST_BYTES for rule in rpc.http_rules]
+
+
+def _rest_route(regex: str, size: int) -> dict[str, Any]:
+    return _before_transcoding({"safe_regex": {"regex": regex + r"([?].*)?"}}, size)
+
+
+def _rest_prefix() -> dict[str, Any]:
+    return _before_transcoding({"prefix": "/api/v1/"}, DEFAULT_REQUEST_BYTES)
+
+
+def _before_transcoding(match: dict[str, Any], size: int) -> dict[str, Any]:
+    """What REST matches until it is transcoded.
+
+    It asks for a token and leads to a cluster without members, so that a call which stayed untranscoded by some mistake
+    ends here. A `direct_response` would be simpler, but the CORS filter passes such a route by and preflights fail.
+    """
+    own = {jwt.FILTER: jwt.requirement(jwt.REQUIRED), BUFFER: _buffer(size)}
+    return {"match": match, "route": {"cluster": "nowhere"}, "typed_per_filter_config": own}
+
+
+def _closed() -> list[dict[str, Any]]:
+    """What must not reach the site: other RPCs (internal ones, health, reflection) and unknown parts of the API."""
+    grpc = {"name": "content-type", "string_match": {"prefix": "application/grpc"}}
+    return [
+        _not_found({"prefix": "/", "headers": [grpc]}),
+        _not_found({"prefix": "/marquee."}),
+        _not_found({"prefix": "/grpc."}),
+        _not_found({"path_separated_prefix": "/api"}),
+    ]
+
+
+def _not_found(match: dict[str, Any]) -> dict[str, Any]:
+    return {"match": match, "direct_response": {"status": 404}, "typed_per_filter_config": {TRANSCODER: _off()}}
+
+
+def _healthz() -> dict[str, Any]:
+    """The edge's own liveness; it says nothing of the services behind it."""
+    return {
+        "match": {"path": "/healthz"},
+        "direct_response": {"status": 200, "body": {"inline_string": '{"status":"ok"}'}},
+        "response_headers_to_add": [{"header": {"key": "content-type", "value": "application/json"}}],
+        "typed_per_filter_config": {TRANSCODER: _off()},
+    }
+
+
+def _site() -> dict[str, Any]:
+    return {
+        "match": {"prefix": "/"},
+        "route": {"cluster": SITE_CLUSTER, "timeout": "15s"},
+        # The site says itself how long its pages may be kept.
+        "typed_per_filter_config": {
+            TRANSCODER: _off(),
+            BUFFER: _buffer(DEFAULT_REQUEST_BYTES),
+            LUA: {"@type": _type("lua.v3.LuaPerRoute"), "disabled": True},
+        },
+    }
+
+
+def _off() -> dict[str, Any]:
+    """Switches a filter off for one route."""
+    return {"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "disabled": True, "config": {}}
+
+
+def _type(name: str) -> str:
+    return f"type.googleapis.com/envoy.extensions.filters.http.{name}"
