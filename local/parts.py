@@ -179,7 +179,9 @@ def edge_part(plan: Plan) -> Part:
         env=env,
         after=SERVICES,
         prepare=functools.partial(edge.render, plan.home, env),
-        probe=probes.http(f"http://127.0.0.1:{plan.ports['edge']}/api/v1/cities"),
+        probe=probes.http(
+            f"http://{plan.address('edge_admin')}/ready"
+        ),  # after the first health checks of the services
         address=plan.address("edge"),
         url=plan.edge_url,
         stop_patience_s=5,
