@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import shlex
 import time
 from collections.abc import Iterator
 
@@ -49,19 +51,20 @@ class Terminal:
         """Where to go from here."""
         lines = [f"[bold]{edge}[/]  REST, grpc-web and gRPC on one port"]
         if not has_edge:
-            lines = ["[yellow]without an edge: `python -m local status` lists the parts[/]"]
+            lines = ["[yellow]without an edge: `make status` lists the parts[/]"]
         if not limits:
             lines.append("[yellow]rate limits are off[/]")
         if demo:
-            names = ", ".join(f"{account}@demo.marquee.test" for account in ACCOUNTS)
-            lines += ["", f"[bold]accounts[/]  {names}", f"[bold]password[/]  {DEMO_PASSWORD}"]
-        if has_edge:
-            lines += ["", "[bold]to paste[/]", *(f"  {escape(command)}" for command in commands(edge, demo))]
-        lines += ["", "[dim]Ctrl-C stops everything and keeps the data; logs are in .local/log/; `make reset` wipes[/]"]
+            names = ", ".join(f"{account}@" for account in ACCOUNTS)
+            lines += ["", f"[bold]accounts[/]  {names}demo.marquee.test", f"[bold]password[/]  {DEMO_PASSWORD}"]
+        lines += ["", "[dim]Ctrl-C stops everything and keeps the data; `make reset` wipes it; logs: .local/log/[/]"]
         with contextlib.suppress(OSError):
             self._console.print(
                 Panel("\n".join(lines), title=f"Marquee is ready ({seconds:.1f} s)", border_style="green", expand=False)
             )
+        if has_edge:
+            for command in commands(edge, demo):  # outside the frame, whose bars would be copied too
+                self.say(f"  {command}")
 
     def status_table(self, parts: list[PartStatus]) -> None:
         table = Table(box=None, pad_edge=False)
@@ -78,6 +81,6 @@ def commands(edge: str, demo: bool) -> list[str]:
     """A first walk, to paste into another terminal."""
     walk = [f"curl -s {edge}/api/v1/cities", f"curl -s '{edge}/api/v1/movies?pageSize=3'"]
     if demo:
-        body = f'{{"email": "customer@demo.marquee.test", "password": "{DEMO_PASSWORD}"}}'
-        walk.append(f"curl -s {edge}/api/v1/users/login -H 'content-type: application/json' -d '{body}'")
+        body = shlex.quote(json.dumps({"email": "customer@demo.marquee.test", "password": DEMO_PASSWORD}))
+        walk.append(f"curl -s {edge}/api/v1/users/login -H 'content-type: application/json' -d {body}")
     return walk

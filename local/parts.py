@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -64,9 +63,9 @@ def postgres_part(plan: Plan) -> Part:
         address=plan.address("postgres"),
         url=plan.database_url("postgres"),
         account=postgres.account(),
-        stop_signal=signal.SIGINT,  # "fast": ends sessions, writes a checkpoint
+        stop_signal=postgres.STOP_FAST,
         stop_patience_s=20,
-        orphan_signal=signal.SIGQUIT,  # "immediate": no checkpoint, but its own children end as well
+        orphan_signal=postgres.STOP_AT_ONCE,
         patience_s=60,  # after a crash it reads its log first
     )
 
@@ -179,9 +178,7 @@ def edge_part(plan: Plan) -> Part:
         env=env,
         after=SERVICES,
         prepare=functools.partial(edge.render, plan.home, env),
-        probe=probes.http(
-            f"http://{plan.address('edge_admin')}/ready"
-        ),  # after the first health checks of the services
+        probe=probes.http(f"http://{plan.address('edge_admin')}/ready"),  # says so when it has asked its services once
         address=plan.address("edge"),
         url=plan.edge_url,
         stop_patience_s=5,

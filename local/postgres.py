@@ -26,6 +26,10 @@ from local.process import account_options
 from local.trouble import Trouble
 
 USER = "marquee"
+STOP_FAST = signal.SIGINT
+"""Ends sessions and writes a checkpoint."""
+STOP_AT_ONCE = signal.SIGQUIT
+"""No checkpoint, so the log is read at the next start; its own children end as well, unlike after SIGKILL."""
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
@@ -176,7 +180,7 @@ def end_leftover(home: Home) -> None:
     except (psutil.Error, ValueError, IndexError):
         ours = False
     if ours:
-        server.send_signal(signal.SIGQUIT)
+        server.send_signal(STOP_AT_ONCE)
         try:
             server.wait(10)
         except psutil.TimeoutExpired:
