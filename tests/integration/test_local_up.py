@@ -1,0 +1,55 @@
+"""What somebody at the terminal is told when their machine is in the way."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from local import disk, pins, ports
+from local.trouble import Trouble
+from local.up import edge_port_from
+
+
+def test_a_taken_port_is_said_with_who_has_it_and_what_to_do() -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(Trouble, match=rf"port {port} is taken by .*process {os.getpid()}.*EDGE_PORT=8081 make run"):
+            ports.demand(port)
+
+
+def test_a_port_that_is_none_is_said() -> None:
+    with pytest.raises(Trouble, match="EDGE_PORT=http is not a port"):
+        edge_port_from("http")
+
+
+def test_ports_are_remembered_unless_somebody_took_them(tmp_path: Path) -> None:
+    remembered = tmp_path / "ports.json"
+    first = ports.choose(["cache", "bus"], remembered)
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", first["cache"]))
+        other.listen()
+        second = ports.choose(["cache", "bus"], remembered)
+    assert second["bus"] == first["bus"]
+    assert second["cache"] != first["cache"]
+    assert ports.choose(["cache", "bus"], remembered) == second
+
+
+def test_a_full_disk_is_said_before_anything_starts(tmp_path: Path) -> None:
+    with pytest.raises(Trouble, match=r"MB are free on the disk of .*free some space"):
+        disk.demand_room(tmp_path / "not" / "there", least=2**62)
+    assert disk.is_full(OSError(errno.ENOSPC, "No space left on device"))
+    assert disk.is_full('FATAL:  could not write to file "pg_wal": No space left on device')
+
+
+def test_the_lock_file_pins_what_pyproject_asks_for_and_names_no_place() -> None:
+    lines = pins.LOCK.read_text().splitlines()
+    pinned = {line.split("==")[0] for line in lines if not line.startswith("#")}
+    missing = {asked.name.lower() for asked in pins.asked_for()} - pinned
+    assert not missing, "`make lock` pins them"
+    assert not any("://" in line or line.startswith("-") for line in lines)
