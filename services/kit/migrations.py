@@ -61,8 +61,10 @@ def create_event_tables(op: Operations) -> None:
             consumer    text        NOT NULL,
             event_id    uuid        NOT NULL,
             received_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+            failure     text,       -- why it had no effect, when the consumer gave up on it
             PRIMARY KEY (consumer, event_id)
         );
+        CREATE INDEX inbox_received_at ON inbox (received_at);
 
         CREATE FUNCTION outbox_wake() RETURNS trigger LANGUAGE plpgsql AS $$
         BEGIN
