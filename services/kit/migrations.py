@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Protocol
 
 import structlog
 from alembic import command
 from alembic.config import Config
-from alembic.operations import Operations
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
 log = structlog.get_logger()
 KIT = Path(__file__).parent
 LOCK = 7_205_301  # any number, as long as only migrations use it
+
+
+class Executes(Protocol):
+    """What revisions know as ``alembic.op``, which is a module and not the `Operations` that it stands for."""
+
+    def execute(self, sqltext: str, /) -> None: ...
 
 
 def migrate(service: str, url: str) -> None:
@@ -35,7 +41,7 @@ def migrate(service: str, url: str) -> None:
     log.info("migrated", database=service)
 
 
-def create_event_tables(op: Operations) -> None:
+def create_event_tables(op: Executes) -> None:
     """The outbox, what the relay has sent of it, and the inbox. ``outbox``'s columns are Debezium's Event Router's.
 
     Rows of the outbox are only ever inserted. A trigger wakes the relay at commit.
@@ -76,7 +82,7 @@ def create_event_tables(op: Operations) -> None:
     """)
 
 
-def create_request_table(op: Operations) -> None:
+def create_request_table(op: Executes) -> None:
     """Answers by ``(caller, request_id)``, so that a repeated request has one effect. See ``kit/idempotency.py``."""
     op.execute("""
         CREATE TABLE requests (
