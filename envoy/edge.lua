@@ -1,6 +1,6 @@
 -- What Envoy has no setting for. Runs before the transcoder on requests, after it on responses, in all three protocols.
 
--- The REST paths that carry fields of the request, with the fields' names folded (see `folded`). Written by the gateway.
+-- The REST paths that carry fields of the request, by their folded names (see `folded`). Written by the gateway.
 local PATH_FIELDS = {--<path_fields>
 }
 
@@ -35,8 +35,8 @@ local function overridden_field(path, query)
   if not names then return nil end
   for _, rule in ipairs(PATH_FIELDS) do
     if path:find(rule.path) then
-      for _, field in ipairs(rule.fields) do
-        if names[field] then return field end
+      for name, field in pairs(rule.fields) do
+        if names[name] then return field end
       end
     end
   end
@@ -65,13 +65,20 @@ function envoy_on_request(handle)
   local mark = target:find("?", 1, true)
   if not mark or target:sub(1, 5) ~= "/api/" then return end
   local path, query = target:sub(1, mark - 1), target:sub(mark + 1)
+  if query == "" then return end
   if holds_token(query) then
     handle:respond({[":status"] = "401"}, "an access token does not belong into the address")
     return
   end
+  local method = headers:get(":method")
+  if method == "POST" or method == "PUT" or method == "PATCH" then
+    -- The transcoder would read fields from here too: a password, say, that then stands in every log on the way.
+    handle:respond({[":status"] = "400"}, "fields of this call belong into the body, not into the query")
+    return
+  end
   local field = overridden_field(path, query)
   if field then
-    handle:respond({[":status"] = "400"}, "the query names a field that the path already gives")
+    handle:respond({[":status"] = "400"}, field .. ": the path already gives this field, the query must not")
   end
 end
 

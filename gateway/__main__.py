@@ -15,7 +15,7 @@ from gateway import render as rendering
 from gateway.jwt import KeysUnreadableError
 from gateway.settings import SettingsError, from_environment
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help="The edge as code: contracts to Envoy's configuration.")
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Renders Envoy's configuration from the contracts.")
 
 WATCH_SECONDS = 0.5
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from google.api import annotations_pb2, http_pb2
 from google.protobuf.descriptor_pb2 import FileDescriptorSet, MethodDescriptorProto, MethodOptions
@@ -159,9 +160,10 @@ def _rpc(package: str, service: str, method: MethodDescriptorProto) -> Rpc:
 
 
 def _http_rules(options: MethodOptions) -> Iterator[HttpRule]:
-    if not options.HasExtension(annotations_pb2.http):
+    http: Any = annotations_pb2.http  # its stub does not say what it extends
+    if not options.HasExtension(http):
         return
-    main = options.Extensions[annotations_pb2.http]
+    main: http_pb2.HttpRule = options.Extensions[http]
     for rule in (main, *main.additional_bindings):
         yield _http_rule(rule)
 

@@ -82,10 +82,7 @@ def _rest(refusal: Refusal) -> dict[str, Any]:
         "message": "%LOCAL_REPLY_BODY%" if refusal.names_the_fault else refusal.message,
         "details": [{"@type": ERROR_INFO, "reason": refusal.reason, "domain": DOMAIN, "metadata": {}}],
     }
-    headers = {"x-content-type-options": "nosniff", "cache-control": "no-store"}
-    if refusal.answer.code == code_pb2.UNAUTHENTICATED:
-        # Envoy's own names the internal path as the realm.
-        headers["www-authenticate"] = "Bearer"
+    headers = {"x-content-type-options": "nosniff", "cache-control": "no-store", **_challenge(refusal)}
     return {
         "filter": {"and_filter": {"filters": [*_matches(refusal), _is_rest()]}},
         "status_code": refusal.http_status or refusal.answer.http_status,
@@ -101,14 +98,21 @@ def _grpc(refusal: Refusal) -> dict[str, Any]:
         "grpc-message": refusal.message,
         "grpc-status-details-bin": details,
         "cache-control": "no-store",
+        **_challenge(refusal),
     }
     return {
+        # An `and` needs two members; health checks, which the second leaves out, do not come by here.
         "filter": {"and_filter": {"filters": [*_matches(refusal), {"not_health_check_filter": {}}]}},
         "status_code": 200,
         "body": {"inline_string": ""},
         "body_format_override": {"text_format_source": {"inline_string": ""}},
         "headers_to_add": _headers(headers),
     }
+
+
+def _challenge(refusal: Refusal) -> dict[str, str]:
+    """What RFC 9110 asks of a 401. Envoy's own would name the internal path as the realm."""
+    return {"www-authenticate": "Bearer"} if refusal.answer.code == code_pb2.UNAUTHENTICATED else {}
 
 
 def _matches(refusal: Refusal) -> list[dict[str, Any]]:
@@ -129,9 +133,9 @@ def _status(comparison: str, status: int) -> dict[str, Any]:
 
 
 def _is_rest() -> dict[str, Any]:
-    """REST: another content type than gRPC's, or the mark that transcoding leaves (it turns the content type into gRPC's).
+    """REST: another content type than gRPC's, or the mark that transcoding leaves (it sets gRPC's content type).
 
-    The mark is believed because a client's own is removed before anything else (``early_header_mutation`` in edge.yaml).
+    The mark is believed because a client's own is removed before anything else (``early_header_mutation``, edge.yaml).
     """
     grpc = {"name": "content-type", "string_match": {"prefix": "application/grpc"}}
     return {
@@ -145,7 +149,10 @@ def _is_rest() -> dict[str, Any]:
 
 
 def _headers(headers: dict[str, str]) -> list[dict[str, Any]]:
-    return [
+    # What is refused before it has a request id (headers too large, say) gets one here.
+    request_id = {"header": {"key": "x-request-id", "value": "%UNIQUE_ID%"}, "append_action": "ADD_IF_ABSENT"}
+    always = [
         {"header": {"key": key, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
         for key, value in headers.items()
     ]
+    return [request_id, *always]

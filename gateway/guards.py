@@ -15,7 +15,7 @@ def script(source: str, rpcs: tuple[Rpc, ...]) -> str:
         raise ValueError(f"envoy/edge.lua has no line with {_MARKER}")
     rules = {rule.template: rule for rpc in rpcs for rule in rpc.http_rules if rule.path_fields}
     lines = [
-        f'\n  {{path = "{lua_pattern(template)}", fields = {{{", ".join(_quoted(rule.path_fields))}}}}},'
+        f'\n  {{path = "{lua_pattern(template)}", fields = {{{_table(rule.path_fields)}}}}},'
         for template, rule in sorted(rules.items())
     ]
     return source.replace(_MARKER, "".join(lines))
@@ -32,5 +32,5 @@ def lua_pattern(template: str) -> str:
     return "^" + "[^/]+".join(re.sub(r"([^\w/:])", r"%%\1", part) for part in parts) + "$"
 
 
-def _quoted(fields: tuple[str, ...]) -> list[str]:
-    return [f'"{folded(field)}"' for field in fields]
+def _table(fields: tuple[str, ...]) -> str:
+    return ", ".join(f'["{folded(field)}"] = "{field}"' for field in fields)

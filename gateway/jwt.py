@@ -34,7 +34,7 @@ def read_keys(path: Path) -> str:
     try:
         keys = json.loads(path.read_text())["keys"]
     except FileNotFoundError:
-        raise KeysUnreadableError(f"{path} is missing: the user service writes it when it makes its first key") from None
+        raise KeysUnreadableError(f"{path} is missing: it holds the user service's public keys") from None
     except (ValueError, KeyError, TypeError) as error:
         raise KeysUnreadableError(f"{path} is not a JWKS: {error!r}") from error
     # Symmetric keys would let whoever reads this public file sign tokens.

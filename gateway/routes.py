@@ -1,7 +1,7 @@
 """Where to: Envoy's routes, one for each RPC at the edge, the same for REST, grpc-web and gRPC.
 
-REST is transcoded first and then matches the route of its gRPC path (the transcoder clears the route cache), so that one
-route says for all three protocols who may call, how often, and how long it may take.
+REST is transcoded first and then matches the route of its gRPC path (the transcoder clears the route cache), so that
+one route says for all three protocols who may call, how often, and how long it may take.
 """
 
 from __future__ import annotations
@@ -19,9 +19,14 @@ TRANSCODER = "envoy.filters.http.grpc_json_transcoder"
 
 DEFAULT_REQUEST_BYTES = 64 * 1024
 DEFAULT_TIMEOUT_SECONDS = 15.0
+DEADLINE_GRACE_MILLISECONDS = 500
 SITE_CLUSTER = "site"
 
+PREVIOUS_HOSTS = "type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
 RETRY_ON = "unavailable,connect-failure,refused-stream,reset,reset-before-request"
+
+# Comes after the RPCs' routes: a gRPC call that matched none of them is not transcoded and not the site's.
+_GRPC = {"name": "content-type", "string_match": {"prefix": "application/grpc"}}
 
 
 def virtual_host(rpcs: tuple[Rpc, ...], *, limits: bool, cors: dict[str, Any] | None, site: bool) -> dict[str, Any]:
@@ -33,6 +38,7 @@ def virtual_host(rpcs: tuple[Rpc, ...], *, limits: bool, cors: dict[str, Any] | 
         "routes": [
             *(_rpc_route(rpc, limits=limits) for rpc in rpcs),
             _healthz(),
+            _not_found({"prefix": "/", "headers": [_GRPC]}),
             *(_rest_route(rule.pattern("[^/]+"), _request_bytes(rpc)) for rpc, rule in _unusually_large(rpcs)),
             _rest_prefix(),
             *_closed(),
@@ -70,9 +76,9 @@ def _action(rpc: Rpc) -> dict[str, Any]:
     if rpc.streaming:
         action |= {"timeout": "0s", "idle_timeout": "0s"}
     else:
-        seconds = timeout_seconds(rpc)
-        # A gRPC client's own deadline holds where it is shorter, and never extends ours.
-        action |= {"timeout": f"{seconds:g}s", "max_stream_duration": {"grpc_timeout_header_max": f"{seconds:g}s"}}
+        # A gRPC client's own shorter deadline is kept by the client and by the service, which both see it. Not
+        # `max_stream_duration`: it switches this timeout off, and knows nothing of the header that the route adds.
+        action |= {"timeout": f"{timeout_seconds(rpc):g}s"}
     if rpc.idempotent:
         action["retry_policy"] = {
             "retry_on": RETRY_ON,
@@ -80,12 +86,7 @@ def _action(rpc: Rpc) -> dict[str, Any]:
             "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.25s"},
             # Another copy of the service, where there is one.
             "retry_host_predicate": [
-                {
-                    "name": "envoy.retry_host_predicates.previous_hosts",
-                    "typed_config": {
-                        "@type": "type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
-                    },
-                }
+                {"name": "envoy.retry_host_predicates.previous_hosts", "typed_config": {"@type": PREVIOUS_HOSTS}}
             ],
             "host_selection_retry_max_attempts": 3,
         }
@@ -100,10 +101,13 @@ def timeout_seconds(rpc: Rpc) -> float:
 
 
 def _deadline_for_rest(rpc: Rpc) -> dict[str, Any]:
-    """REST and browsers send no `grpc-timeout`; without one the service would not know when nobody waits any more."""
+    """REST and browsers send no `grpc-timeout`; without one the service would not know when nobody waits any more.
+
+    A moment longer than the route's own: gRPC ends an overdue call without telling a reason, so Envoy should be first.
+    """
     if rpc.streaming:
         return {}
-    header = {"key": "grpc-timeout", "value": f"{int(timeout_seconds(rpc) * 1000)}m"}
+    header = {"key": "grpc-timeout", "value": f"{int(timeout_seconds(rpc) * 1000) + DEADLINE_GRACE_MILLISECONDS}m"}
     return {"request_headers_to_add": [{"header": header, "append_action": "ADD_IF_ABSENT"}]}
 
 
@@ -140,9 +144,7 @@ def _before_transcoding(match: dict[str, Any], size: int) -> dict[str, Any]:
 
 def _closed() -> list[dict[str, Any]]:
     """What must not reach the site: other RPCs (internal ones, health, reflection) and unknown parts of the API."""
-    grpc = {"name": "content-type", "string_match": {"prefix": "application/grpc"}}
     return [
-        _not_found({"prefix": "/", "headers": [grpc]}),
         _not_found({"prefix": "/marquee."}),
         _not_found({"prefix": "/grpc."}),
         _not_found({"path_separated_prefix": "/api"}),

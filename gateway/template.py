@@ -25,6 +25,7 @@ def fill(base: Any, values: Mapping[str, Any]) -> Any:
         return [fill(value, values) for value in base]
     if isinstance(base, str) and (marker := _MARKER.fullmatch(base)):
         if marker[1] not in values:
-            raise UnknownMarkerError(f"envoy/edge.yaml: <{marker[1]}> is not known; known are {', '.join(sorted(values))}")
+            known = ", ".join(sorted(values))
+            raise UnknownMarkerError(f"envoy/edge.yaml: <{marker[1]}> is not known; known are {known}")
         return values[marker[1]]
     return base
