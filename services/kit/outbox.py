@@ -13,6 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection as AlchemyConnection
 from services.kit.call import current_call
 from services.kit.database import Connection
 
+RELAY_ASLEEP = 7_205_302
+"""Advisory lock of a relay that sleeps, so that writers know whether to wake it; any number that nobody else uses."""
+
 INSERT = """
     INSERT INTO outbox (aggregatetype, aggregateid, type, payload, headers)
     VALUES (%s, %s, %s, %s, %s)

@@ -1,0 +1,185 @@
+"""What a relay asks of a service's database: rows to send, marks for what was sent, sleep, and old rows' end.
+
+**Order.** Rows go out by ``(created_at, id)``. Within a key that is the order in which they were committed: a writer
+first locks its aggregate and then inserts, ``created_at`` is the clock at the insert, and so the next writer's rows are
+later. Each look is one statement, thus one snapshot: when it shows a row of a key, it shows all earlier ones of it.
+
+**Nothing is skipped.** Neither ``id`` nor ``created_at`` is the order of *commits*: a row may become visible after
+later ones were sent. So a look never begins behind the last row sent, but at the *floor*: the start of the oldest
+transaction that was writing just before the look. What is not visible yet belongs to it or to a later one, and is not
+older.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from psycopg.rows import class_row
+
+from services.kit.database import Connection
+from services.kit.outbox import RELAY_ASLEEP
+
+CLOCK_SLACK = timedelta(seconds=1)
+"""How far the database's clock may step back without a row waiting for the next full sweep."""
+
+UNSEEN_WRITERS_SLACK = timedelta(seconds=60)
+"""How long a writer may take when we may not see the sessions of other roles; services' timeouts are shorter."""
+
+COLUMNS = "id, aggregatetype AS topic, aggregateid AS key, type, payload, headers::text AS headers, created_at"
+
+OLDEST_WRITER = """
+    SELECT least(statement_timestamp(), min(xact_start) FILTER (WHERE backend_xid IS NOT NULL)),
+           bool_or(query = '<insufficient privilege>')
+    FROM pg_stat_activity
+    WHERE datname = current_database()
+      AND pid <> pg_backend_pid()
+"""
+UNSENT = f"""
+    SELECT {COLUMNS}
+    FROM outbox
+    WHERE created_at >= coalesce(%s, '-infinity'::timestamptz)
+      AND created_at < coalesce(%s, 'infinity'::timestamptz)
+      AND NOT EXISTS (SELECT FROM outbox_sent WHERE outbox_sent.id = outbox.id)
+    ORDER BY created_at, id
+    LIMIT %s
+"""
+SINCE = f"""
+    SELECT {COLUMNS}
+    FROM outbox
+    WHERE created_at >= %s
+    ORDER BY created_at, id
+"""
+MARK = """
+    INSERT INTO outbox_sent (id)
+    SELECT unnest(%s::uuid[])
+    ON CONFLICT DO NOTHING
+"""
+DROP_OUTBOX = """
+    WITH old AS (
+        SELECT outbox.id
+        FROM outbox
+        JOIN outbox_sent USING (id)
+        WHERE outbox.created_at < clock_timestamp() - %s::interval
+        ORDER BY outbox.created_at
+        LIMIT %s
+    ), dropped AS (
+        DELETE FROM outbox USING old WHERE outbox.id = old.id
+    )
+    DELETE FROM outbox_sent USING old WHERE outbox_sent.id = old.id
+"""
+DROP_INBOX = """
+    DELETE FROM inbox
+    WHERE (consumer, event_id) IN (
+        SELECT consumer, event_id
+        FROM inbox
+        WHERE received_at < clock_timestamp() - %s::interval
+        ORDER BY received_at
+        LIMIT %s
+    )
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxRow:
+    """A row as it lies in the outbox; ``headers`` is JSON."""
+
+    id: UUID
+    topic: str
+    key: str
+    type: str
+    payload: bytes
+    headers: str
+    created_at: datetime
+
+
+class OutboxReader:
+    """The outbox of one database, read by the one relay that leads there.
+
+    Args:
+        connection: the session that holds the lead; autocommitting. It is used for nothing else.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._asleep = False
+
+    async def begin(self) -> None:
+        """Set the session up. Marks need not be durable at once: a lost one means an event twice, never none.
+
+        Raises:
+            psycopg.errors.UndefinedTable: the service's tables are not there yet.
+        """
+        await self._connection.execute("SET synchronous_commit = off")
+        await self._connection.execute("SET statement_timeout = '120s'")  # sweeps and refills read much
+        await self._connection.execute("SELECT FROM outbox, outbox_sent, inbox LIMIT 0")
+        await self._connection.execute("LISTEN outbox")
+
+    async def floor(self) -> datetime:
+        """The time before which no row can appear any more. Ask before the look that it is meant for."""
+        cursor = await self._connection.execute(OLDEST_WRITER)
+        row = await cursor.fetchone()
+        assert row is not None
+        oldest: datetime = row[0]
+        return oldest - (UNSEEN_WRITERS_SLACK if row[1] else CLOCK_SLACK)
+
+    async def now(self) -> datetime:
+        """The database's clock."""
+        cursor = await self._connection.execute("SELECT clock_timestamp()")
+        row = await cursor.fetchone()
+        assert row is not None
+        at: datetime = row[0]
+        return at
+
+    async def unsent(
+        self, *, at_most: int, since: datetime | None = None, before: datetime | None = None
+    ) -> list[OutboxRow]:
+        """The oldest rows that were not sent."""
+        async with self._connection.cursor(binary=True, row_factory=class_row(OutboxRow)) as cursor:
+            await cursor.execute(UNSENT, (since, before, at_most))
+            return await cursor.fetchall()
+
+    async def all_since(self, since: datetime, *, page: int) -> AsyncGenerator[Sequence[OutboxRow], None]:
+        """Every row since then, sent or not, of one snapshot; the session is in a transaction meanwhile."""
+        async with (
+            self._connection.transaction(),
+            self._connection.cursor("since", binary=True, row_factory=class_row(OutboxRow)) as cursor,
+        ):
+            await cursor.execute(SINCE, (since,), binary=True)
+            while rows := await cursor.fetchmany(page):
+                yield rows
+
+    async def mark(self, rows: Sequence[OutboxRow]) -> None:
+        """Remember that these were sent."""
+        await self._connection.execute(MARK, ([row.id for row in rows],))
+
+    async def fall_asleep(self) -> bool:
+        """Ask writers to wake us. False when one that could not know it is still in its transaction: look again soon.
+
+        After True look once more before waiting; then whoever inserts either was seen or will notify.
+        """
+        cursor = await self._connection.execute("SELECT pg_try_advisory_lock(%s)", (RELAY_ASLEEP,))
+        row = await cursor.fetchone()
+        self._asleep = row is not None and bool(row[0])
+        return self._asleep
+
+    async def wait(self, seconds: float) -> None:
+        """Until a writer notifies, or so long."""
+        async for _ in self._connection.notifies(timeout=seconds, stop_after=1):
+            pass
+
+    async def wake_up(self) -> None:
+        """Writers need not notify any more."""
+        if self._asleep:
+            await self._connection.execute("SELECT pg_advisory_unlock(%s)", (RELAY_ASLEEP,))
+            self._asleep = False
+
+    async def drop_old(self, older_than: timedelta, *, at_most: int) -> int:
+        """Delete old rows that were sent, their marks, and old inbox rows; at most so many each. Tells how many."""
+        dropped = 0
+        for statement in (DROP_OUTBOX, DROP_INBOX):
+            cursor = await self._connection.execute(statement, (older_than, at_most))
+            dropped += cursor.rowcount
+        return dropped
