@@ -29,7 +29,7 @@ def folded(field: str) -> str:
 def lua_pattern(template: str) -> str:
     """A REST template as a Lua pattern: ``/api/v1/shows/{show_id}`` becomes ``^/api/v1/shows/[^/]+$``."""
     parts = re.split(r"\{[^}]*\}", template)
-    return "^" + "[^/]+".join(re.sub(r"([^\w/:])", r"%%\1", part) for part in parts) + "$"
+    return "^" + "[^/]+".join(re.sub(r"([^\w/:])", r"%\1", part) for part in parts) + "$"
 
 
 def _table(fields: tuple[str, ...]) -> str:
