@@ -1,0 +1,1 @@
+"""Payments: orders at a provider, what it reports of them, and money that goes back."""
