@@ -1,0 +1,120 @@
+"""The booking service: ``python -m services.booking``. This is where its parts are put together."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+
+from marquee.booking import v1 as booking_v1
+from services.booking import consumers
+from services.booking.announcer import Announcer
+from services.booking.clients import CatalogClient
+from services.booking.desk import Desk, hold_batches
+from services.booking.domain import Rates, SeatLimits
+from services.booking.live import LiveMaps
+from services.booking.notices import open_notices
+from services.booking.servicer import BookingInternalServicer, BookingServicer
+from services.booking.settings import BookingSettings
+from services.booking.shows import Shows
+from services.booking.signals import BookingSignals
+from services.booking.store.bookings import BookingStore
+from services.booking.store.holds import HoldStore
+from services.booking.store.seats import SeatStore
+from services.booking.store.shows import ShowStore
+from services.booking.streams import StreamLimits
+from services.booking.sweeper import sweeping
+from services.kit.channels import open_channel
+from services.kit.command import service_command
+from services.kit.consumers import Consumer
+from services.kit.database import open_pool
+from services.kit.lifecycle import Lifecycle
+from services.kit.paging import PageTokens
+from services.kit.server import GrpcServer
+
+SERVICES = ("marquee.booking.v1.BookingService", "marquee.booking.v1.BookingInternalService")
+
+
+async def open_desk(settings: BookingSettings, stack: AsyncExitStack) -> Desk:
+    """Connect to everything that booking needs; ``stack`` closes it again."""
+    pool = await stack.enter_async_context(
+        open_pool(
+            settings.database_url.get_secret_value(),
+            size=settings.database_pool_size,
+            wait_seconds=settings.database_pool_wait_seconds,
+            name="booking",
+        )
+    )
+    catalog = await stack.enter_async_context(open_channel(settings.catalog_address, settings.service_token_file))
+    notices = await stack.enter_async_context(open_notices(settings.cache_url.get_secret_value()))
+    seats = SeatStore(pool)
+    holds = HoldStore(
+        pool,
+        hold_for=settings.hold_for,
+        limits=SeatLimits(active_holds=settings.most_active_holds, holds_an_hour=settings.most_holds_an_hour),
+    )
+    live = LiveMaps(
+        seats,
+        notices,
+        coalesce_seconds=settings.coalesce_seconds,
+        poll_seconds=settings.poll_seconds,
+        linger_seconds=settings.linger_seconds,
+    )
+    announcer = Announcer(pool, seats, every_seconds=settings.announce_seconds)
+    return Desk(
+        shows=Shows(ShowStore(pool), CatalogClient(catalog)),
+        seats=seats,
+        holds=holds,
+        hold_batches=hold_batches(holds, live, announcer, lanes=settings.batch_lanes, most=settings.batch_most),
+        bookings=BookingStore(pool, pay_within=settings.pay_within),
+        live=live,
+        signals=BookingSignals(notices),
+        announcer=announcer,
+        rates=Rates(
+            fee=settings.fee_basis_points,
+            most_fee=settings.most_fee_minor,
+            gst_threshold=settings.gst_threshold_minor,
+            gst_low=settings.gst_low_basis_points,
+            gst_high=settings.gst_high_basis_points,
+            gst_fee=settings.gst_fee_basis_points,
+        ),
+    )
+
+
+async def serve(settings: BookingSettings) -> None:
+    """Run until told to stop."""
+    lifecycle = Lifecycle()
+    async with AsyncExitStack() as stack:
+        desk = await open_desk(settings, stack)
+        await stack.enter_async_context(desk.live.running())
+        await stack.enter_async_context(desk.announcer.running())
+        await stack.enter_async_context(sweeping(desk, settings.sweep_seconds))
+        consumer = Consumer.on_valkey(
+            "booking",
+            consumers.handlers(desk),
+            database_url=settings.database_url.get_secret_value(),
+            bus_url=settings.bus_url.get_secret_value(),
+        )
+        await stack.enter_async_context(consumer.running())
+        server = GrpcServer(settings, SERVICES, lifecycle)
+        limits = StreamLimits(
+            most_a_user=settings.most_streams_a_user, most_an_address=settings.most_streams_an_address
+        )
+        pages = PageTokens(settings.page_key.get_secret_value())
+        booking_v1.add_BookingServiceServicer_to_server(
+            BookingServicer(desk, lifecycle, limits, pages, settings), server.grpc
+        )
+        booking_v1.add_BookingInternalServiceServicer_to_server(BookingInternalServicer(desk), server.grpc)
+        waking = asyncio.create_task(_wake_streams(desk, lifecycle))
+        await server.serve_until_signal()
+        waking.cancel()
+
+
+async def _wake_streams(desk: Desk, lifecycle: Lifecycle) -> None:
+    """When the server drains, streams must not sit out their wait."""
+    await lifecycle.draining.wait()
+    desk.live.wake_all()
+    desk.signals.wake_all()
+
+
+if __name__ == "__main__":
+    service_command("booking", BookingSettings, serve)()

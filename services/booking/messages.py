@@ -1,0 +1,182 @@
+"""Domain values and rows as messages of the contract."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from google.type import money_pb2
+
+from marquee.booking import v1 as booking_v1
+from marquee.catalog import v1 as catalog_v1
+from services.booking.domain import Layout, Quote, QuoteItem, Seat, SeatState, Show, StandingArea
+from services.booking.live import LiveMap
+from services.booking.store.bookings import BookingRow
+from services.booking.store.holds import ReservationRow
+from services.kit.money import Money, to_proto
+
+
+def timestamp(moment: datetime) -> Timestamp:
+    result = Timestamp()
+    result.FromDatetime(moment)
+    return result
+
+
+def money(minor: int, currency: str) -> money_pb2.Money:
+    return to_proto(Money(minor, currency))
+
+
+def minor_units(amount: money_pb2.Money) -> int:
+    """Of an amount that we made ourselves, so it is whole minor units."""
+    return int(amount.units * 100 + amount.nanos // 10_000_000)
+
+
+def quote_message(quote: Quote) -> booking_v1.Quote:
+    currency = quote.currency
+    return booking_v1.Quote(
+        items=[
+            booking_v1.QuoteItem(
+                label=item.label,
+                category=item.category,
+                price=money(item.price, currency),
+                price_tax=money(item.price_tax, currency),
+                fee=money(item.fee, currency),
+                fee_tax=money(item.fee_tax, currency),
+                total=money(item.total, currency),
+            )
+            for item in quote.items
+        ],
+        subtotal=money(quote.subtotal, currency),
+        fees=money(quote.fees, currency),
+        taxes=money(quote.taxes, currency),
+        total=money(quote.total, currency),
+    )
+
+
+def quote_items(quote: booking_v1.Quote) -> tuple[QuoteItem, ...]:
+    return tuple(
+        QuoteItem(
+            label=item.label,
+            category=item.category,
+            price=minor_units(item.price),
+            price_tax=minor_units(item.price_tax),
+            fee=minor_units(item.fee),
+            fee_tax=minor_units(item.fee_tax),
+        )
+        for item in quote.items
+    )
+
+
+def reservation_message(row: ReservationRow) -> booking_v1.Reservation:
+    quote = booking_v1.Quote.FromString(row.quote)
+    return booking_v1.Reservation(
+        reservation_id=str(row.reservation_id),
+        show_id=str(row.show_id),
+        seats=[item.label for item in quote.items],
+        seat_nos=row.seat_nos,
+        quote=quote,
+        status=booking_v1.ReservationStatus.ValueType(row.status),
+        expire_time=timestamp(row.expires_at),
+        fence=row.fence,
+        create_time=timestamp(row.created_at),
+        booking_id=str(row.booking_id or ""),
+    )
+
+
+def booking_message(row: BookingRow, show: Show | None) -> booking_v1.Booking:
+    """``show`` is None only while its own data cannot be read; the summary is left out then."""
+    quote = booking_v1.Quote.FromString(row.quote)
+    message = booking_v1.Booking(
+        booking_id=str(row.booking_id),
+        reference=row.reference,
+        show_id=str(row.show_id),
+        reservation_id=str(row.reservation_id),
+        seats=[item.label for item in quote.items],
+        seat_nos=row.seat_nos,
+        quote=quote,
+        status=booking_v1.BookingStatus.ValueType(row.status),
+        pay_by_time=timestamp(row.pay_by),
+        create_time=timestamp(row.created_at),
+        update_time=timestamp(row.updated_at),
+        payment_id=str(row.payment_id or ""),
+        version=row.version,
+    )
+    if row.refund is not None:
+        message.refund.CopyFrom(money(row.refund, row.currency))
+    if show is not None:
+        message.show.CopyFrom(
+            booking_v1.ShowSummary(
+                show_id=str(show.show_id),
+                title=show.title,
+                venue_id=show.venue_id,
+                venue_name=show.venue_name,
+                screen_name=show.screen_name,
+                city_id=show.city_id,
+                start_time=timestamp(show.start_time),
+                time_zone=show.time_zone,
+            )
+        )
+    return message
+
+
+def seat_map_message(show: Show, live: LiveMap) -> booking_v1.SeatMap:
+    prices = {category: money(minor, show.currency) for category, minor in show.prices.items()}
+    state = live.state
+    message = booking_v1.SeatMap(
+        show_id=str(show.show_id),
+        version=live.version,
+        layout_version=show.layout_version,
+        layout_id=str(show.layout.layout_id),
+        available=live.available(),
+        epoch=live.epoch,
+    )
+    for seat in show.layout.seats:
+        message.seats.add(
+            label=seat.label,
+            seat_no=seat.seat_no,
+            row=seat.row,
+            number=seat.number,
+            category=seat.category,
+            price=prices.get(seat.category),
+            status=booking_v1.SeatStatus.ValueType(state(seat.seat_no)),
+            x=seat.x,
+            y=seat.y,
+            wheelchair=seat.wheelchair,
+        )
+    for area in show.layout.areas:
+        places = range(area.first_seat_no, area.first_seat_no + area.capacity)
+        message.standing_areas.add(
+            name=area.name,
+            category=area.category,
+            price=prices.get(area.category),
+            capacity=area.capacity,
+            available=sum(state(seat_no) == SeatState.AVAILABLE for seat_no in places),
+            first_seat_no=area.first_seat_no,
+        )
+    return message
+
+
+def layout_of(message: catalog_v1.Layout) -> Layout:
+    return Layout.of(
+        UUID(message.layout_id),
+        [
+            Seat(
+                seat_no=seat.seat_no,
+                label=seat.label,
+                row=seat.row,
+                number=seat.number,
+                category=seat.category,
+                x=seat.x,
+                y=seat.y,
+                wheelchair=seat.wheelchair,
+            )
+            for seat in sorted(message.seats, key=lambda seat: seat.seat_no)
+        ],
+        [
+            StandingArea(
+                name=area.name, category=area.category, first_seat_no=area.first_seat_no, capacity=area.capacity
+            )
+            for area in message.standing_areas
+        ],
+    )

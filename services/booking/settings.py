@@ -1,0 +1,46 @@
+"""Booking's own settings (``MARQUEE_...`` in the environment)."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from pydantic import Field
+
+from services.kit.settings import ServiceSettings
+
+
+class BookingSettings(ServiceSettings):
+    """Times, limits and rates of the booking service."""
+
+    hold_seconds: float = Field(default=600, gt=0, description="how long a reservation holds its seats")
+    payment_window_seconds: float = Field(default=600, gt=0, description="how long a booking waits for its payment")
+    most_active_holds: int = Field(default=2, ge=1, description="a user's active reservations of one show")
+    most_holds_an_hour: int = Field(default=30, ge=1, description="a user's new reservations of one show in an hour")
+
+    fee_basis_points: int = Field(default=500, ge=0, le=10_000, description="convenience fee, of the price, 1/100 %")
+    most_fee_minor: int = Field(default=6_000, ge=0, description="most convenience fee a place, minor units")
+    gst_threshold_minor: int = Field(default=10_000, ge=0, description="prices above it bear the higher rate")
+    gst_low_basis_points: int = Field(default=500, ge=0, le=10_000)
+    gst_high_basis_points: int = Field(default=1_800, ge=0, le=10_000)
+    gst_fee_basis_points: int = Field(default=1_800, ge=0, le=10_000)
+
+    batch_lanes: int = Field(default=2, ge=1, le=16, description="hold batches that may be under way at once")
+    batch_most: int = Field(default=32, ge=1, le=500)
+    sweep_seconds: float = Field(default=0.25, gt=0, description="between looks for holds that are over")
+    announce_seconds: float = Field(default=2.0, gt=0, description="between seat.availability events of a show")
+
+    coalesce_seconds: float = Field(default=0.1, ge=0, description="changes within it reach viewers as one delta")
+    poll_seconds: float = Field(default=1.0, gt=0, description="between checks of watched shows against PostgreSQL")
+    heartbeat_seconds: float = Field(default=5.0, gt=0)
+    stalled_seconds: float = Field(default=30.0, gt=0, description="a viewer that reads nothing for it is dropped")
+    linger_seconds: float = Field(default=30.0, ge=0, description="a live map outlives its last viewer by this")
+    most_streams_a_user: int = Field(default=20, ge=1)
+    most_streams_an_address: int = Field(default=500, ge=1, description="wide, because carriers share addresses")
+
+    @property
+    def hold_for(self) -> timedelta:
+        return timedelta(seconds=self.hold_seconds)
+
+    @property
+    def pay_within(self) -> timedelta:
+        return timedelta(seconds=self.payment_window_seconds)

@@ -1,0 +1,97 @@
+"""The shows that this process knows, with their layouts: booking's own copy, kept in memory while it is used."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from uuid import UUID
+
+from marquee.catalog import v1 as catalog_v1
+from services.booking.clients import CatalogClient
+from services.booking.domain import Layout, Show
+from services.booking.messages import layout_of
+from services.booking.store.shows import ShowRow, ShowStore
+
+MOST_SHOWS = 20_000
+MOST_LAYOUTS = 1_000
+
+
+class Shows:
+    """Shows by id. A show that changed is noticed by the hold function, which compares versions, or by the event."""
+
+    def __init__(self, store: ShowStore, catalog: CatalogClient) -> None:
+        self._store = store
+        self._catalog = catalog
+        self._shows: OrderedDict[UUID, Show] = OrderedDict()
+        self._layouts: OrderedDict[UUID, Layout] = OrderedDict()
+        self._reading: dict[UUID, asyncio.Task[Show | None]] = {}
+
+    async def find(self, show_id: UUID) -> Show | None:
+        """The show, or None when booking has not heard of it.
+
+        Raises:
+            grpc.aio.AioRpcError: its layout is not known yet and the catalogue does not answer.
+        """
+        show = self._shows.get(show_id)
+        if show is not None:
+            self._shows.move_to_end(show_id)
+            return show
+        reading = self._reading.get(show_id)
+        if reading is None:
+            reading = asyncio.create_task(self._read(show_id))
+            self._reading[show_id] = reading
+            reading.add_done_callback(lambda _: self._reading.pop(show_id, None))
+        return await asyncio.shield(reading)
+
+    def forget(self, show_id: UUID) -> None:
+        """Read it anew next time."""
+        self._shows.pop(show_id, None)
+
+    async def _read(self, show_id: UUID) -> Show | None:
+        row = await self._store.find(show_id)
+        if row is None:
+            return None
+        show = _show(row, await self._layout(row.layout_id))
+        self._shows[show_id] = show
+        if len(self._shows) > MOST_SHOWS:
+            self._shows.popitem(last=False)
+        return show
+
+    async def _layout(self, layout_id: UUID) -> Layout:
+        known = self._layouts.get(layout_id)
+        if known is not None:
+            return known
+        stored = await self._store.find_layout(layout_id)
+        if stored is None:
+            message = await self._catalog.layout(layout_id)
+            await self._store.keep_layout(layout_id, message.SerializeToString())
+        else:
+            message = catalog_v1.Layout.FromString(stored)
+        layout = layout_of(message)
+        self._layouts[layout_id] = layout
+        if len(self._layouts) > MOST_LAYOUTS:
+            self._layouts.popitem(last=False)
+        return layout
+
+
+def _show(row: ShowRow, layout: Layout) -> Show:
+    return Show(
+        show_id=row.show_id,
+        version=row.version,
+        title=row.title,
+        city_id=row.city_id,
+        venue_id=row.venue_id,
+        venue_name=row.venue_name,
+        screen_name=row.screen_name,
+        time_zone=row.time_zone,
+        start_time=row.start_time,
+        sale_opens=row.sale_opens,
+        sale_closes=row.sale_closes,
+        layout=layout,
+        layout_version=row.layout_version,
+        capacity=row.capacity,
+        currency=row.currency,
+        prices=row.prices,
+        refund_tiers=tuple((minutes, percent) for minutes, percent in row.refund_tiers),
+        cancelled=row.cancelled,
+    )

@@ -1,0 +1,340 @@
+"""Bookings: made from reservations, confirmed by captures, cancelled by owners or with their show."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from services.booking.domain import BookingState, QuoteItem
+from services.booking.store.seats import Change, ShowChange
+from services.kit.database import Connection, Pool
+
+
+@dataclass(frozen=True, slots=True)
+class BookingRow:
+    """A row of ``bookings`` (without what only the database needs)."""
+
+    show_id: UUID
+    booking_id: UUID
+    reservation_id: UUID
+    user_id: UUID
+    reference: str
+    status: BookingState
+    seat_nos: tuple[int, ...]
+    quote: bytes
+    total: int
+    currency: str
+    pay_by: datetime
+    created_at: datetime
+    updated_at: datetime
+    payment_id: UUID | None
+    capture_id: str | None
+    refund: int | None
+    version: int
+
+
+COLUMNS = (
+    "show_id, booking_id, reservation_id, user_id, reference, status, seat_nos, quote, total, currency, pay_by,"
+    " created_at, updated_at, payment_id, capture_id, refund, version"
+)
+
+
+def read_booking(row: Sequence[Any]) -> BookingRow:
+    values = list(row)
+    values[5] = BookingState(values[5])
+    values[6] = tuple(values[6])
+    values[7] = bytes(values[7])
+    return BookingRow(*values)
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """What ``convert_reservation`` says; the fields after ``answer`` are set when the outcome is CONVERTED."""
+
+    outcome: str
+    answer: bytes | None
+    show_id: UUID | None
+    seat_nos: tuple[int, ...]
+    quote: bytes
+    total: int
+    moment: datetime
+    pay_by: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Capture:
+    """Money that a provider took for a booking."""
+
+    booking_id: UUID
+    payment_id: UUID
+    capture_id: str
+    amount: int
+    currency: str
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureOutcome:
+    """What became of a capture: CONFIRMED, SEEN, or why it goes back.
+
+    LATE, DUPLICATE, MISMATCH (of the amount), CANCELLED, NOT_FOUND.
+    """
+
+    capture: Capture
+    outcome: str
+    change: ShowChange | None
+
+
+class BookingStore:
+    def __init__(self, pool: Pool, *, pay_within: timedelta) -> None:
+        self._pool = pool
+        self._pay_within = pay_within
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """A connection in a transaction, which commits when the block ends well."""
+        async with self._pool.connection() as connection, connection.transaction():
+            yield connection
+
+    async def find(self, booking_id: UUID, user_id: UUID) -> BookingRow | None:
+        """A user's own booking; somebody else's is not found."""
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(
+                f"SELECT {COLUMNS} FROM bookings WHERE booking_id = %s AND user_id = %s", (booking_id, user_id)
+            )
+            row = await cursor.fetchone()
+        return read_booking(row) if row else None
+
+    async def payable(self, booking_id: UUID, user_id: UUID) -> tuple[BookingRow, bool] | None:
+        """A user's own booking, and whether its payment window is still open by PostgreSQL's clock."""
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(
+                f"""
+                SELECT {COLUMNS}, status = 1 AND pay_by > clock_timestamp()
+                FROM bookings
+                WHERE booking_id = %s
+                  AND user_id = %s
+                """,
+                (booking_id, user_id),
+            )
+            row = await cursor.fetchone()
+        return (read_booking(row[:-1]), row[-1]) if row else None
+
+    async def list_of(self, user_id: UUID, before: tuple[datetime, UUID] | None, most: int) -> list[BookingRow]:
+        """A user's bookings, the newest first, those before ``(created_at, booking_id)``."""
+        columns = ", ".join(f"b.{name.strip()}" for name in COLUMNS.split(","))
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(
+                f"""
+                SELECT {columns}
+                FROM user_bookings u
+                JOIN bookings b ON b.booking_id = u.booking_id
+                WHERE u.user_id = %s
+                  AND (%s::timestamptz IS NULL OR (u.created_at, u.booking_id) < (%s, %s))
+                ORDER BY u.created_at DESC, u.booking_id DESC
+                LIMIT %s
+                """,
+                (user_id, before and before[0], before and before[0], before and before[1], most),
+            )
+            return [read_booking(row) for row in await cursor.fetchall()]
+
+    async def versions(self, booking_ids: Sequence[UUID]) -> dict[UUID, int]:
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(
+                "SELECT booking_id, version FROM bookings WHERE booking_id = ANY (%s)", (list(booking_ids),)
+            )
+            return {row[0]: row[1] for row in await cursor.fetchall()}
+
+    async def convert(
+        self,
+        connection: Connection,
+        *,
+        reservation_id: UUID,
+        user_id: UUID,
+        request_id: UUID,
+        content: bytes,
+        booking_id: UUID,
+    ) -> Conversion:
+        """Let a booking take over a reservation; the caller's transaction must then ``add`` the booking."""
+        cursor = await connection.execute(
+            """
+            SELECT outcome, answer, show_id, seat_nos, quote, total, moment, pay_by
+            FROM convert_reservation(%s, %s, %s, %s, %s, %s)
+            """,
+            (reservation_id, user_id, request_id, content, booking_id, self._pay_within),
+        )
+        row = await cursor.fetchone()
+        assert row is not None
+        return Conversion(
+            row[0], None if row[1] is None else bytes(row[1]), row[2], tuple(row[3] or ()), bytes(row[4] or b""),
+            row[5] or 0, row[6], row[7],
+        )  # fmt: skip
+
+    async def add(
+        self, connection: Connection, booking: BookingRow, *, items: Sequence[QuoteItem], expired_event: bytes
+    ) -> None:
+        """Write a new booking and its items."""
+        await connection.execute(
+            f"""
+            INSERT INTO bookings ({COLUMNS}, expired_event)
+            VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, NULL, NULL, NULL, %s, %s)
+            """,
+            (
+                booking.show_id, booking.booking_id, booking.reservation_id, booking.user_id, booking.reference,
+                int(booking.status), list(booking.seat_nos), booking.quote, booking.total, booking.currency,
+                booking.pay_by, booking.created_at, booking.updated_at, booking.version, expired_event,
+            ),
+        )  # fmt: skip
+        await connection.execute(
+            """
+            INSERT INTO booking_items (show_id, booking_id, seat_no, category, price, price_tax, fee, fee_tax)
+            SELECT %s, %s, *
+            FROM unnest(%s::int[], %s::text[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[])
+            """,
+            (
+                booking.show_id,
+                booking.booking_id,
+                list(booking.seat_nos),
+                [item.category for item in items],
+                [item.price for item in items],
+                [item.price_tax for item in items],
+                [item.fee for item in items],
+                [item.fee_tax for item in items],
+            ),
+        )
+
+    async def confirm(self, connection: Connection, captures: Sequence[Capture]) -> list[CaptureOutcome]:
+        """Book what captures paid for, in the caller's transaction. Outcomes come in no particular order."""
+        cursor = await connection.execute(
+            """
+            SELECT place, outcome, show_id, version, booked
+            FROM confirm_captures(%s::uuid[], %s::text[], %s::uuid[], %s::bigint[], %s::text[])
+            """,
+            (
+                [capture.booking_id for capture in captures],
+                [capture.capture_id for capture in captures],
+                [capture.payment_id for capture in captures],
+                [capture.amount for capture in captures],
+                [capture.currency for capture in captures],
+            ),
+        )
+        outcomes = []
+        for place, outcome, show_id, version, booked in await cursor.fetchall():
+            change = ShowChange(show_id, Change(version, booked=tuple(booked))) if outcome == "CONFIRMED" else None
+            outcomes.append(CaptureOutcome(captures[place - 1], outcome, change))
+        return outcomes
+
+    async def find_many(self, connection: Connection, booking_ids: Sequence[UUID]) -> dict[UUID, BookingRow]:
+        """Bookings by id, as the caller's transaction sees them."""
+        cursor = await connection.execute(
+            f"SELECT {COLUMNS} FROM bookings WHERE booking_id = ANY (%s)", (list(booking_ids),)
+        )
+        return {row[1]: read_booking(row) for row in await cursor.fetchall()}
+
+
+async def lock_show(connection: Connection, show_id: UUID) -> tuple[int, datetime] | None:
+    """Take a show's row: its version, and the time read after the lock. None for an unknown show."""
+    cursor = await connection.execute("SELECT version FROM show_versions WHERE show_id = %s FOR UPDATE", (show_id,))
+    row = await cursor.fetchone()
+    if row is None:
+        return None
+    moment = await (await connection.execute("SELECT clock_timestamp()")).fetchone()
+    assert moment is not None
+    return row[0], moment[0]
+
+
+async def stored_answer(
+    connection: Connection, *, user_id: UUID, request_id: UUID
+) -> tuple[str, bytes, bytes | None] | None:
+    """(method, content, answer) of an earlier request with this id. The show's row must be locked."""
+    cursor = await connection.execute(
+        "SELECT method, content, answer FROM requests WHERE user_id = %s AND request_id = %s", (user_id, request_id)
+    )
+    row = await cursor.fetchone()
+    return (row[0], bytes(row[1]), None if row[2] is None else bytes(row[2])) if row else None
+
+
+async def keep_answer(
+    connection: Connection,
+    *,
+    user_id: UUID,
+    request_id: UUID,
+    show_id: UUID,
+    method: str,
+    content: bytes,
+    answer: bytes,
+) -> None:
+    await connection.execute(
+        """
+        INSERT INTO requests (user_id, request_id, show_id, method, content, answer)
+        VALUES (%s, %s, %s, %s, %s, %s)
+        """,
+        (user_id, request_id, show_id, method, content, answer),
+    )
+
+
+async def write_change(
+    connection: Connection, show_id: UUID, change: Change, *, cause: str, actor: UUID | None, at: datetime, taken: int
+) -> None:
+    """Move a locked show to ``change.version``: its log row, and by how much the count of claims changes."""
+    await connection.execute(
+        "UPDATE show_versions SET version = %s, taken = taken + %s WHERE show_id = %s",
+        (change.version, taken, show_id),
+    )
+    await connection.execute(
+        """
+        INSERT INTO show_log (show_id, version, freed, held, booked, blocked, cause, actor, at)
+        VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)
+        """,
+        (
+            show_id, change.version, list(change.freed), list(change.held), list(change.booked), list(change.blocked),
+            cause, actor, at,
+        ),
+    )  # fmt: skip
+
+
+async def free_booking(connection: Connection, booking: BookingRow) -> tuple[int, ...]:
+    """Delete the claims that a booking (or its hold) has; answers the freed seats. The show must be locked."""
+    cursor = await connection.execute(
+        """
+        DELETE FROM seat_claims
+        WHERE show_id = %s
+          AND reservation_id = %s
+        RETURNING seat_no
+        """,
+        (booking.show_id, booking.reservation_id),
+    )
+    freed = tuple(sorted(row[0] for row in await cursor.fetchall()))
+    await connection.execute(
+        "UPDATE reservations SET holding = false WHERE show_id = %s AND reservation_id = %s",
+        (booking.show_id, booking.reservation_id),
+    )
+    return freed
+
+
+async def mark_cancelled(connection: Connection, booking: BookingRow, *, refund: int | None, at: datetime) -> None:
+    await connection.execute(
+        """
+        UPDATE bookings
+        SET status = 3, refund = %s, version = version + 1, updated_at = %s
+        WHERE show_id = %s
+          AND booking_id = %s
+        """,
+        (refund, at, booking.show_id, booking.booking_id),
+    )
+
+
+async def list_for_user(connection: Connection, bookings: Sequence[tuple[UUID, datetime, UUID]]) -> None:
+    """Enter (user, created_at, booking) into the users' lists."""
+    await connection.execute(
+        """
+        INSERT INTO user_bookings (user_id, created_at, booking_id)
+        SELECT *
+        FROM unnest(%s::uuid[], %s::timestamptz[], %s::uuid[])
+        ON CONFLICT DO NOTHING
+        """,
+        ([each[0] for each in bookings], [each[1] for each in bookings], [each[2] for each in bookings]),
+    )
