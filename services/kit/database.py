@@ -54,6 +54,7 @@ async def open_engine(url: str, *, size: int, wait_seconds: float = 5.0) -> Asyn
         pool_timeout=wait_seconds,
         pool_pre_ping=True,
         pool_recycle=3600,
+        hide_parameters=True,  # else an error's text, which is logged, holds the statement's values
         connect_args={"options": SESSION, "connect_timeout": 5},
     )
     try:

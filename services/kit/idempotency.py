@@ -44,7 +44,7 @@ async def once(
     method = request.DESCRIPTOR.full_name
     content = content_hash(request)
     await connection.execute(
-        text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))"), {"key": f"{caller}/{request_id}"}
+        text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))"), {"key": f"{caller}/{request_id.lower()}"}
     )
     row = (
         await connection.execute(

@@ -53,9 +53,9 @@ class KeyFile:
             if seen == self._seen:
                 return
             entries = json.loads(self._path.read_text())["keys"]
-        except (OSError, ValueError, KeyError):
+            self._keys = {entry["kid"]: jwt.PyJWK(entry, algorithm=ALGORITHM) for entry in entries}
+        except (OSError, ValueError, KeyError, TypeError, jwt.PyJWTError):
             return  # the last good keys stay; the file is replaced atomically, so this mends itself
-        self._keys = {entry["kid"]: jwt.PyJWK(entry, algorithm=ALGORITHM) for entry in entries}
         self._seen = seen
 
 
