@@ -6,14 +6,14 @@
         stub = user_v1.UserServiceStub(served.channel)
         await stub.GetProfile(request, metadata=served.as_user(user_id))
 
-where ``add`` is handed the ``grpc.aio.Server`` and adds its servicers to it.
+where ``add`` is handed the ``grpc.aio.Server`` and adds its servicers to it; it may be a coroutine function.
 """
 
 from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,14 +126,16 @@ def bearer(token: str) -> Metadata:
 async def serving(
     settings: ServiceSettings,
     services: Sequence[str],
-    add: Callable[[grpc.aio.Server], None],
+    add: Callable[[grpc.aio.Server], Awaitable[None] | None],
     keys: TestKeys,
     *,
     lifecycle: Lifecycle | None = None,
 ) -> AsyncIterator[Served]:
     """Serve ``services`` (full names) until the block ends; ``add`` adds their servicers."""
     server = GrpcServer(settings, services, lifecycle or Lifecycle())
-    add(server.grpc)
+    adding = add(server.grpc)
+    if adding is not None:
+        await adding
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
         try:
