@@ -23,11 +23,11 @@ class Terminal:
     """Prints for a person. A terminal that was closed must not keep anything from stopping."""
 
     def __init__(self) -> None:
-        self._console = Console(highlight=False, soft_wrap=True)
+        self._console = Console(highlight=False)
 
     def say(self, text: str, style: str = "") -> None:
         with contextlib.suppress(OSError):
-            self._console.print(escape(text), style=style)
+            self._console.print(escape(text), style=style, soft_wrap=True)  # never breaks what is to be copied
 
     def happened(self, text: str) -> None:
         """Something changed while the stack runs."""
@@ -57,7 +57,7 @@ class Terminal:
         if demo:
             names = ", ".join(f"{account}@" for account in ACCOUNTS)
             lines += ["", f"[bold]accounts[/]  {names}demo.marquee.test", f"[bold]password[/]  {DEMO_PASSWORD}"]
-        lines += ["", "[dim]Ctrl-C stops everything and keeps the data; `make reset` wipes it; logs: .local/log/[/]"]
+        lines += ["", "[dim]Ctrl-C stops everything, `make reset` wipes the data, logs are in .local/log/[/]"]
         with contextlib.suppress(OSError):
             self._console.print(
                 Panel("\n".join(lines), title=f"Marquee is ready ({seconds:.1f} s)", border_style="green", expand=False)

@@ -33,7 +33,7 @@ class Part:
     after: tuple[str, ...] = ()
     """Parts that must be ready before this one starts, in a stack that has them."""
     probe: Probe | None = None
-    """None: ready as soon as it runs."""
+    """None: ready when it has run for a second."""
     patience_s: float = 30
     """How long it may take to become ready."""
     prepare: Callable[[], Awaitable[None]] | None = None

@@ -106,7 +106,10 @@ def databases(plan: Plan) -> Part:
 
 def service(plan: Plan, name: str) -> Part:
     own = {
-        "user": {"MARQUEE_SIGNING_KEYS_DIR": str(user_keys(plan.home.keys).folder)},
+        "user": {
+            "MARQUEE_SIGNING_KEYS_DIR": str(user_keys(plan.home.keys).folder),
+            "MARQUEE_COOKIE_SECURE": "false",  # the edge speaks plain HTTP here
+        },
         "payment": {
             "MARQUEE_RAZORPAY_URL": f"http://{plan.address('provider')}",
             "MARQUEE_RAZORPAY_KEY_ID": "rzp_test_marquee",

@@ -23,6 +23,8 @@ BACKOFF_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 """Pauses before the first, second, ... restart in a row; the last one repeats."""
 CALM_S = 20.0
 """After this long without dying a part counts as well, and its next restart is quick again."""
+SETTLED_S = 1.0
+"""A part without a probe counts as ready when it lived that long: most mistakes end it sooner."""
 PROBE_EVERY_S = 0.05
 LOG_KEPT_BYTES = 20 * 1024 * 1024
 
@@ -90,6 +92,7 @@ class Process:
         self.state = State.WAITING
         self.restarts = 0
         self.started_in_s = 0.0
+        self._spawned = 0.0
         self._environment = {**environment, **part.env}
         self._tell = tell
         self._changed = changed
@@ -206,6 +209,7 @@ class Process:
                     raise Trouble(
                         f"{self.part.name} cannot start: {missing.filename} is missing; `make setup` installs it."
                     ) from missing
+        self._spawned = time.monotonic()
         self._changed()
 
     async def _become_ready(self) -> None:
@@ -227,7 +231,7 @@ class Process:
 
     async def _is_ready(self) -> bool:
         if self.part.probe is None:
-            return True
+            return time.monotonic() - self._spawned > SETTLED_S
         try:
             return await asyncio.wait_for(self.part.probe(), 2)
         except (OSError, TimeoutError):

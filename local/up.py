@@ -6,9 +6,11 @@ import asyncio
 import os
 import signal
 import time
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
-from local import demo_data
+from local import demo_data, parent
 from local.console import Terminal
 from local.stack import Stack
 from local.trouble import Trouble
@@ -30,7 +32,7 @@ async def supervise(root: Path, *, edge_port: int, rate_limits: bool, demo: bool
         started=terminal.part_ready,
     )
     starting = asyncio.create_task(_start(stack, demo=demo, terminal=terminal, began=began))
-    until = asyncio.create_task(stopping.wait())
+    until = asyncio.create_task(_first_of(stopping.wait(), parent.gives_up()))
     try:
         await asyncio.wait({starting, until}, return_when=asyncio.FIRST_COMPLETED)
         if starting.done():
@@ -49,12 +51,7 @@ async def supervise(root: Path, *, edge_port: int, rate_limits: bool, demo: bool
 async def _start(stack: Stack, *, demo: bool, terminal: Terminal, began: float) -> None:
     with terminal.working("starting"):
         await stack.start()
-    loaded = False
-    if demo:
-        with terminal.working("demo data"):
-            loaded = await demo_data.load(stack)
-    if loaded:
-        terminal.part_ready("demo data", time.monotonic() - began)
+    loaded = demo and demo_data.is_there() and await _load_demo(stack, terminal)
     terminal.ready_panel(
         edge=stack.edge_url,
         seconds=time.monotonic() - began,
@@ -62,6 +59,27 @@ async def _start(stack: Stack, *, demo: bool, terminal: Terminal, began: float) 
         limits=stack.plan.rate_limits,
         has_edge=any(process.part.name == "edge" for process in stack.parts),
     )
+
+
+async def _load_demo(stack: Stack, terminal: Terminal) -> bool:
+    began = time.monotonic()
+    try:
+        with terminal.working("loading demo data"):
+            await demo_data.load(stack)
+    except Trouble as trouble:
+        terminal.happened(str(trouble))
+        return False
+    terminal.part_ready("demo data", time.monotonic() - began)
+    return True
+
+
+async def _first_of(*reasons: Coroutine[Any, Any, object]) -> None:
+    tasks = [asyncio.ensure_future(reason) for reason in reasons]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 def _signalled() -> asyncio.Event:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from local import disk, pins, ports
+from local.home import CHECKOUT
 from local.trouble import Trouble
 from local.up import edge_port_from
 
@@ -53,3 +58,22 @@ def test_the_lock_file_pins_what_pyproject_asks_for_and_names_no_place() -> None
     missing = {asked.name.lower() for asked in pins.asked_for()} - pinned
     assert not missing, "`make lock` pins them"
     assert not any("://" in line or line.startswith("-") for line in lines)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_signal_to_make_alone_reaches_the_supervisor(tmp_path: Path, number: signal.Signals) -> None:
+    """As a script sends it; from a terminal, Ctrl-C reaches both."""
+    (tmp_path / "Makefile").write_text(f"run:\n\t@exec {sys.executable} -u {tmp_path / 'child.py'}\n")
+    (tmp_path / "child.py").write_text(
+        "import asyncio, os\n"
+        "from local.parent import gives_up\n"
+        f"async def main():\n    print(os.getpid())\n    await asyncio.wait_for(gives_up(), 20)\n"
+        f"asyncio.run(main())\nopen({str(tmp_path / 'heard')!r}, 'w').close()\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
+    with subprocess.Popen(["make", "run"], cwd=tmp_path, env=environment, stdout=subprocess.PIPE) as make:
+        assert make.stdout is not None
+        child = psutil.Process(int(make.stdout.readline()))
+        make.send_signal(number)
+        child.wait(15)
+    assert (tmp_path / "heard").exists() or number == signal.SIGTERM  # which make passes on, and which ends the child
