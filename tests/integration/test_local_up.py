@@ -67,7 +67,11 @@ def test_a_signal_to_make_alone_reaches_the_supervisor(tmp_path: Path, number: s
     (tmp_path / "child.py").write_text(
         "import asyncio, os\n"
         "from local.parent import gives_up\n"
-        f"async def main():\n    print(os.getpid())\n    await asyncio.wait_for(gives_up(), 20)\n"
+        "async def main():\n"
+        "    waiting = asyncio.create_task(gives_up())\n"
+        "    await asyncio.sleep(0.2)\n"
+        "    print(os.getpid())\n"
+        "    await asyncio.wait_for(waiting, 20)\n"
         f"asyncio.run(main())\nopen({str(tmp_path / 'heard')!r}, 'w').close()\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
