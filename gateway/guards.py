@@ -1,4 +1,4 @@
-"""What ``envoy/edge.lua`` must know of the contracts: which fields of a request its REST path carries."""
+"""What ``envoy/guard.lua`` must know of the contracts: which fields of a request its REST path carries."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _MARKER = "--<path_fields>"
 def script(source: str, rpcs: tuple[Rpc, ...]) -> str:
     """The Lua source with its table of paths."""
     if _MARKER not in source:
-        raise ValueError(f"envoy/edge.lua has no line with {_MARKER}")
+        raise ValueError(f"envoy/guard.lua has no line with {_MARKER}")
     rules = {rule.template: rule for rpc in rpcs for rule in rpc.http_rules if rule.path_fields}
     lines = [
         f'\n  {{path = "{lua_pattern(template)}", fields = {{{_table(rule.path_fields)}}}}},'

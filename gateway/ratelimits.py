@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from gateway import jwt
@@ -40,7 +41,8 @@ def limit_of(rpc: Rpc, *, enforced: bool) -> dict[str, Any] | None:
         actions, descriptors = _per_user(bucket)
     else:
         actions, descriptors = _per_address(bucket)
-    return _config(f"rpc.{rpc.service}.{rpc.name}", actions, descriptors)
+    seconds_a_token = limit.window.ToTimedelta().total_seconds() / max(limit.requests, 1)
+    return _config(f"rpc.{rpc.service}.{rpc.name}", actions, descriptors, seconds_a_token=seconds_a_token)
 
 
 def flood(limit: dict[str, int], rpcs: tuple[Rpc, ...], *, enforced: bool) -> dict[str, Any]:
@@ -57,7 +59,8 @@ def flood(limit: dict[str, int], rpcs: tuple[Rpc, ...], *, enforced: bool) -> di
         actions = [{"header_value_match": others}, _ADDRESS]
         entries = [{"key": "header_match", "value": "others"}, _BY_ADDRESS]
     bucket = _bucket(requests if enforced else ENDLESS, seconds)
-    config = _config("flood", [{"actions": actions}], [{"entries": entries, "token_bucket": bucket}])
+    descriptors = [{"entries": entries, "token_bucket": bucket}]
+    config = _config("flood", [{"actions": actions}], descriptors, seconds_a_token=seconds / requests)
     # The RPC's own limit is what clients should see and plan by.
     return config | {"enable_x_ratelimit_headers": "OFF"}
 
@@ -97,7 +100,9 @@ def _bucket(requests: int, seconds: float) -> dict[str, Any]:
     return {"max_tokens": requests, "tokens_per_fill": requests, "fill_interval": f"{seconds:g}s"}
 
 
-def _config(name: str, actions: list[dict[str, Any]], descriptors: list[dict[str, Any]]) -> dict[str, Any]:
+def _config(
+    name: str, actions: list[dict[str, Any]], descriptors: list[dict[str, Any]], *, seconds_a_token: float
+) -> dict[str, Any]:
     always = {"default_value": {"numerator": 100, "denominator": "HUNDRED"}}
     return {
         "@type": TYPE,
@@ -111,6 +116,8 @@ def _config(name: str, actions: list[dict[str, Any]], descriptors: list[dict[str
         "max_dynamic_descriptors": CALLERS,
         "always_consume_default_token_bucket": False,
         "enable_x_ratelimit_headers": "DRAFT_VERSION_03",
+        # On refusals only. Buckets fill steadily, so one more call is free after the time of one token.
+        "response_headers_to_add": [{"header": {"key": "retry-after", "value": f"{math.ceil(seconds_a_token)}"}}],
         # gRPC clients get RESOURCE_EXHAUSTED instead of UNAVAILABLE, which they would try again at once.
         "rate_limited_as_resource_exhausted": True,
     }

@@ -14,7 +14,8 @@ from gateway.contracts import HttpRule, Rpc
 BUFFER = "envoy.filters.http.buffer"
 COMPRESSOR = "envoy.filters.http.compressor"
 CORS = "envoy.filters.http.cors"
-LUA = "envoy.filters.http.lua"
+CACHE = "cache"
+GUARD = "guard"
 TRANSCODER = "envoy.filters.http.grpc_json_transcoder"
 
 DEFAULT_REQUEST_BYTES = 64 * 1024
@@ -44,6 +45,7 @@ def virtual_host(rpcs: tuple[Rpc, ...], *, limits: bool, cors: dict[str, Any] | 
             *_closed(),
             _site() if site else _not_found({"prefix": "/"}),
         ],
+        "response_headers_to_add": [_header("x-content-type-options", "nosniff")],
         "typed_per_filter_config": own,
     }
 
@@ -66,8 +68,11 @@ def _rpc_route(rpc: Rpc, *, limits: bool) -> dict[str, Any]:
         **_deadline_for_rest(rpc),
     }
     if rpc.policy is not None and rpc.policy.HasField("cache"):
-        # Read by envoy/edge.lua, which alone sees whether the answer was a success.
-        route["metadata"] = {"filter_metadata": {LUA: {"cache_seconds": rpc.policy.cache.seconds}}}
+        # Read by envoy/cache.lua, which alone sees whether the answer was a success.
+        route["metadata"] = {"filter_metadata": {CACHE: {"max_age": f"{rpc.policy.cache.seconds}"}}}
+    else:
+        own[CACHE] = _no_script()
+        route["response_headers_to_add"] = [_header("cache-control", "no-store")]
     return route
 
 
@@ -107,8 +112,8 @@ def _deadline_for_rest(rpc: Rpc) -> dict[str, Any]:
     """
     if rpc.streaming:
         return {}
-    header = {"key": "grpc-timeout", "value": f"{int(timeout_seconds(rpc) * 1000) + DEADLINE_GRACE_MILLISECONDS}m"}
-    return {"request_headers_to_add": [{"header": header, "append_action": "ADD_IF_ABSENT"}]}
+    milliseconds = int(timeout_seconds(rpc) * 1000) + DEADLINE_GRACE_MILLISECONDS
+    return {"request_headers_to_add": [_header("grpc-timeout", f"{milliseconds}m")]}
 
 
 def _request_bytes(rpc: Rpc) -> int:
@@ -160,7 +165,7 @@ def _healthz() -> dict[str, Any]:
     return {
         "match": {"path": "/healthz"},
         "direct_response": {"status": 200, "body": {"inline_string": '{"status":"ok"}'}},
-        "response_headers_to_add": [{"header": {"key": "content-type", "value": "application/json"}}],
+        "response_headers_to_add": [_header("content-type", "application/json"), _header("cache-control", "no-store")],
         "typed_per_filter_config": {TRANSCODER: _off()},
     }
 
@@ -173,7 +178,8 @@ def _site() -> dict[str, Any]:
         "typed_per_filter_config": {
             TRANSCODER: _off(),
             BUFFER: _buffer(DEFAULT_REQUEST_BYTES),
-            LUA: {"@type": _type("lua.v3.LuaPerRoute"), "disabled": True},
+            GUARD: _no_script(),
+            CACHE: _no_script(),
         },
     }
 
@@ -181,6 +187,15 @@ def _site() -> dict[str, Any]:
 def _off() -> dict[str, Any]:
     """Switches a filter off for one route."""
     return {"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "disabled": True, "config": {}}
+
+
+def _no_script() -> dict[str, Any]:
+    return {"@type": _type("lua.v3.LuaPerRoute"), "disabled": True}
+
+
+def _header(name: str, value: str) -> dict[str, Any]:
+    """Added where there is none of that name."""
+    return {"header": {"key": name, "value": value}, "append_action": "ADD_IF_ABSENT"}
 
 
 def _type(name: str) -> str:

@@ -49,7 +49,7 @@ def test_no_service_mixes_audiences() -> None:
 def test_rest_bindings_follow_the_house(rpc: Rpc) -> None:
     for rule in rpc.http_rules:
         assert rule.template.startswith("/api/v1/")
-        # The edge refuses query parameters where a body is meant (envoy/edge.lua).
+        # The edge refuses query parameters where a body is meant (envoy/guard.lua).
         assert bool(rule.body) == (rule.method in ("POST", "PUT", "PATCH")), f"{rule.method} {rule.template}"
         if rule.method == "GET":
             assert rpc.idempotent, "a GET must be NO_SIDE_EFFECTS"

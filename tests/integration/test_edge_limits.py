@@ -120,7 +120,7 @@ async def test_many_callers_keep_their_own_buckets(tight: World) -> None:
 
 async def test_a_flood_of_bad_tokens_from_one_address_is_cut_off(tmp_path_factory: pytest.TempPathFactory) -> None:
     base = tmp_path_factory.mktemp("base")
-    for name in ("edge.yaml", "edge.lua"):
+    for name in ("edge.yaml", "guard.lua", "cache.lua"):
         (base / name).write_text((render.BASE / name).read_text().replace("requests: 12000", "requests: 5"))
     async for world in open_world(tmp_path_factory.mktemp("flood"), base=base):
         source = {"x-forwarded-for": world.address(), "authorization": "Bearer nonsense"}

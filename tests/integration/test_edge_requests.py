@@ -349,12 +349,13 @@ async def test_one_connection_carries_more_streams_than_envoys_defaults(world: W
         world.channel.unary_stream(RPCS["WatchSeats"].path)(b"", metadata=(("x-forwarded-for", world.address()),))
         for _ in range(1_100)
     ]
-    for _ in range(200):
+    for _ in range(750):
         if arrived == len(streams):
             break
         await asyncio.sleep(0.02)
+    ended = [(await stream.code(), await stream.details()) for stream in streams if stream.done()]
     gate.set()
-    assert arrived == len(streams)
+    assert (arrived, ended) == (len(streams), [])
     for stream in streams:
         assert len([message async for message in stream]) == 3
     assert {await stream.code() for stream in streams} == {grpc.StatusCode.OK}

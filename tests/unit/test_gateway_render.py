@@ -111,7 +111,7 @@ def test_limits_that_are_off_are_there_but_endless() -> None:
 
 
 def test_the_script_knows_every_path_with_fields() -> None:
-    script = guards.script((render.BASE / "edge.lua").read_text(), CONTRACTS.edge_rpcs)
+    script = guards.script((render.BASE / "guard.lua").read_text(), CONTRACTS.edge_rpcs)
     assert '{path = "^/api/v1/shows/[^/]+/seats:watch$", fields = {["showid"] = "show_id"}}' in script
     assert '["movie.movieid"] = "movie.movie_id"' in script
     assert "--<path_fields>" not in script
@@ -206,7 +206,8 @@ def test_the_order_of_filters_is_the_one_that_was_proven() -> None:
         "grpc_web",
         "cors",
         "flood",
-        "lua",
+        "cache",
+        "guard",
         "buffer",
         "grpc_json_transcoder",
         "jwt_authn",

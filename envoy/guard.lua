@@ -1,4 +1,4 @@
--- What Envoy has no setting for. Runs before the transcoder on requests, after it on responses, in all three protocols.
+-- What Envoy has no setting for, of requests. Runs before the transcoder, in all three protocols, so it stays short.
 
 -- The REST paths that carry fields of the request, by their folded names (see `folded`). Written by the gateway.
 local PATH_FIELDS = {--<path_fields>
@@ -79,32 +79,5 @@ function envoy_on_request(handle)
   local field = overridden_field(path, query)
   if field then
     handle:respond({[":status"] = "400"}, field .. ": the path already gives this field, the query must not")
-  end
-end
-
-function envoy_on_response(handle)
-  local headers = handle:headers()
-  local status = headers:get(":status")
-
-  -- Envoy's limits tell when the window ends; clients expect to read it in retry-after.
-  if status == "429" or headers:get("grpc-status") == "8" then
-    local reset = headers:get("x-ratelimit-reset")
-    if reset and headers:get("x-ratelimit-remaining") == "0" and not headers:get("retry-after") then
-      headers:replace("retry-after", reset)
-    end
-  end
-
-  headers:replace("x-content-type-options", "nosniff")
-
-  -- Only what the policy calls cacheable, only successes, only to REST (gRPC's answers are not cached by anything).
-  if not headers:get("cache-control") then
-    local content_type = headers:get("content-type") or ""
-    local seconds = handle:metadata():get("cache_seconds")
-    if seconds and status == "200" and content_type:sub(1, 16) ~= "application/grpc" then
-      headers:replace("cache-control", string.format("public, max-age=%d", seconds))
-      headers:add("vary", "origin")
-    else
-      headers:replace("cache-control", "no-store")
-    end
   end
 end
