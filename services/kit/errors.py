@@ -3,7 +3,7 @@
     Refusal
     ├── InvalidArgument (names fields)
     ├── Unauthenticated, PermissionDenied, NotFound
-    ├── Conflict, RequestIdReused, InvalidPageToken, CardDataRefused
+    ├── Conflict, RequestIdReused, RequestTooLarge, InvalidPageToken, CardDataRefused
     └── Unavailable, Overloaded, DeadlineExceeded
     ... and each service's own, in its ``domain.py``.
 
@@ -112,6 +112,13 @@ class InvalidPageToken(Refusal):
     def __init__(self) -> None:
         rule = "must be the next_page_token of an answer to the same request"
         super().__init__(f"page_token: {rule}", violations=[Violation("page_token", rule)])
+
+
+class RequestTooLarge(Refusal):
+    reason = edge_v1.ERROR_REASON_REQUEST_TOO_LARGE
+
+    def __init__(self, most_bytes: int) -> None:
+        super().__init__(f"the request must not be larger than {most_bytes} bytes")
 
 
 class CardDataRefused(Refusal):

@@ -25,6 +25,7 @@ from services.kit.errors import (
     InvalidArgument,
     PermissionDenied,
     Refusal,
+    RequestTooLarge,
     Unauthenticated,
     Unavailable,
     grpc_code,
@@ -113,7 +114,7 @@ class MarqueeInterceptor(grpc.aio.ServerInterceptor):
         anonymous = Call(policy.method, request_id, Anonymous(), _peer(metadata, context), trace_id)
         enter_call(anonymous)
         if len(raw) > policy.max_request_bytes:
-            raise InvalidArgument.of("request", f"must not be larger than {policy.max_request_bytes} bytes")
+            raise RequestTooLarge(policy.max_request_bytes)
         caller = self._authenticate(_text(metadata, "authorization"))
         if not isinstance(caller, Anonymous):
             enter_call(Call(policy.method, request_id, caller, anonymous.peer, trace_id))

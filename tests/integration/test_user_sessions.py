@@ -6,6 +6,7 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -240,31 +241,33 @@ async def test_a_forged_session_id_in_ones_own_token_ends_nobody_elses_session(u
 # --- The cookie
 
 
-async def cookie_of(call: grpc.aio.UnaryUnaryCall) -> str:  # type: ignore[type-arg]
+async def cookie_of(call: grpc.aio.UnaryUnaryCall[Any, Any]) -> str:
     """The ``set-cookie`` of an answer; empty when there is none."""
     return next((str(value) for key, value in await call.initial_metadata() if key == "set-cookie"), "")
 
 
 async def test_a_browser_keeps_its_refresh_token_in_a_cookie_only(users: UserService) -> None:
-    call = users.stub.Register(registration(token_delivery=COOKIE))
-    signed_in = await call
+    registering = users.stub.Register(registration(token_delivery=COOKIE))
+    signed_in = await registering
     assert signed_in.refresh_token == "" and signed_in.access_token
-    cookie = await cookie_of(call)
+    cookie = await cookie_of(registering)
     pair, *attributes = cookie.split("; ")
     assert pair.startswith("marquee_refresh=")
     assert set(attributes) == {"Path=/", "HttpOnly", "SameSite=Strict", f"Max-Age={30 * 24 * 3600}"}
 
-    call = users.stub.RefreshSession(user_v1.RefreshSessionRequest(), metadata=(("cookie", f"theme=dark; {pair}"),))
-    assert (await call).refresh_token == ""
-    following = (await cookie_of(call)).partition(";")[0]
+    refreshing = users.stub.RefreshSession(
+        user_v1.RefreshSessionRequest(), metadata=(("cookie", f"theme=dark; {pair}"),)
+    )
+    assert (await refreshing).refresh_token == ""
+    following = (await cookie_of(refreshing)).partition(";")[0]
     assert following.startswith("marquee_refresh=") and following != pair
 
-    call = users.stub.Logout(user_v1.LogoutRequest(), metadata=(("cookie", following),))
-    await call
-    assert (await cookie_of(call)).startswith("marquee_refresh=; Max-Age=0")
-    call = users.stub.RefreshSession(user_v1.RefreshSessionRequest(), metadata=(("cookie", following),))
-    assert await reason_for(call) == "SESSION_ENDED"
-    assert (await cookie_of(call)).startswith("marquee_refresh=; Max-Age=0")
+    leaving = users.stub.Logout(user_v1.LogoutRequest(), metadata=(("cookie", following),))
+    await leaving
+    assert (await cookie_of(leaving)).startswith("marquee_refresh=; Max-Age=0")
+    refused_call = users.stub.RefreshSession(user_v1.RefreshSessionRequest(), metadata=(("cookie", following),))
+    assert await reason_for(refused_call) == "SESSION_ENDED"
+    assert (await cookie_of(refused_call)).startswith("marquee_refresh=; Max-Age=0")
 
 
 async def test_a_token_in_the_body_is_answered_in_the_body(users: UserService) -> None:
