@@ -57,7 +57,7 @@ class Terminal:
         if demo:
             names = ", ".join(f"{account}@" for account in ACCOUNTS)
             lines += ["", f"[bold]accounts[/]  {names}demo.marquee.test", f"[bold]password[/]  {DEMO_PASSWORD}"]
-        lines += ["", "[dim]Ctrl-C stops everything, `make reset` wipes the data, logs are in .local/log/[/]"]
+        lines += ["", "[dim]Ctrl-C stops everything, `make reset` wipes the data, logs: .local/log/[/]"]
         with contextlib.suppress(OSError):
             self._console.print(
                 Panel("\n".join(lines), title=f"Marquee is ready ({seconds:.1f} s)", border_style="green", expand=False)

@@ -6,6 +6,7 @@ Pins what ``pyproject.toml`` asks for and everything that brings, and nothing el
 from __future__ import annotations
 
 import importlib.metadata
+import platform
 import tomllib
 
 from packaging.requirements import Requirement
@@ -13,6 +14,8 @@ from packaging.utils import canonicalize_name
 
 from local.home import CHECKOUT
 
+PYTHONS = ("3.11.0", platform.python_version())
+"""The oldest that we run on asks for a package more (redis: async-timeout)."""
 LOCK = CHECKOUT / "requirements.lock"
 HEADER = """\
 # Every package of `pyproject.toml` (services, local, dev) and what they bring. `make lock` writes this file
@@ -41,7 +44,9 @@ def closure() -> dict[str, str]:
         versions[name] = package.version
         for line in package.requires or ():
             needed = Requirement(line)
-            if needed.marker is None or needed.marker.evaluate({"extra": extra}):
+            if needed.marker is None or any(
+                needed.marker.evaluate({"extra": extra, "python_full_version": python}) for python in PYTHONS
+            ):
                 waiting.extend((canonicalize_name(needed.name), more) for more in ("", *needed.extras))
     return dict(sorted(versions.items()))
 
