@@ -17,7 +17,7 @@ from services.kit.database import SESSION, Connection
 
 log = structlog.get_logger()
 
-IDLE_SECONDS = 10
+IDLE_SECONDS = 5
 """A leader that says nothing for so long is frozen; PostgreSQL ends its session and with that its lead."""
 
 LEADER_SESSION = f"{SESSION} -c idle_session_timeout={IDLE_SECONDS * 1000} -c plan_cache_mode=force_custom_plan"

@@ -1,4 +1,4 @@
-"""``stage`` for the tests of events; import it where it is used."""
+"""The fixture ``stage`` for the tests of events; import ``staged`` where it is used."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ import pytest
 from event_stage import Stage, make_stage
 
 
-@pytest.fixture
-def stage(database_url: Callable[[str], str], valkey_bus: str) -> Stage:
+@pytest.fixture(name="stage")
+def staged(database_url: Callable[[str], str], valkey_bus: str) -> Stage:
     return make_stage(database_url, valkey_bus)

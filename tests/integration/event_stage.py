@@ -59,16 +59,17 @@ class Stage:
                 for payload in payloads
             ]
 
-    def happen_often(self, topic: str, count: int, keys: int = 50) -> None:
-        """Many events in few statements; the payload counts up within each key."""
+    def happen_often(self, topic: str, count: int, keys: int = 50, begin: int = 0) -> None:
+        """Many events in one statement; the payload counts up within each key."""
         with psycopg.connect(self.producer, autocommit=True) as connection:
             connection.execute(
                 """
                 INSERT INTO outbox (aggregatetype, aggregateid, type, payload)
-                SELECT %s, 'k' || (n %% %s), 'google.protobuf.StringValue', convert_to(lpad((n / %s)::text, 8, '0'), 'UTF8')
-                FROM generate_series(0, %s - 1) AS n
+                SELECT %s, 'k' || (n %% %s), 'google.protobuf.StringValue',
+                       convert_to(lpad((n / %s)::text, 8, '0'), 'UTF8')
+                FROM generate_series(%s::int, %s - 1) AS n
                 """,
-                (topic, keys, keys, count),
+                (topic, keys, keys, begin, begin + count),
             )
 
     def on_bus(self, topic: str) -> list[str]:
@@ -93,9 +94,20 @@ class Stage:
                 )
             ]
 
+    def pending(self, topic: str = "t", name: str = "c") -> int | None:
+        """Entries that a consumer has read and not acknowledged; None while it has no group."""
+        try:
+            return int(self.bus.xpending(topic, name)["pending"])
+        except redis.ResponseError:
+            return None
+
     def ask(self, url: str, question: str, *values: object) -> list[tuple[Any, ...]]:
         with psycopg.connect(url, autocommit=True) as connection:
             return connection.execute(question, values).fetchall()  # type: ignore[call-overload,no-any-return]
+
+    def do(self, url: str, order: str) -> None:
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(order)  # type: ignore[call-overload]
 
     def assert_each_effect_once_in_order(self, count: int, keys: int = 50) -> None:
         """After ``happen_often(topic, count, keys)``."""
@@ -114,7 +126,11 @@ def make_stage(database_url: Callable[[str], str], bus_url: str) -> Stage:
             create_event_tables(_Op(connection))
     with psycopg.connect(stage.consumer, autocommit=True) as connection:
         connection.execute(
-            "CREATE TABLE effects (number bigint GENERATED ALWAYS AS IDENTITY, event_id uuid, key text, value text, pid int)"
+            """
+            CREATE TABLE effects (
+                number bigint GENERATED ALWAYS AS IDENTITY, event_id uuid, key text, value text, pid int
+            )
+            """
         )
     stage.bus.flushall()
     return stage

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import psycopg
-from event_fixtures import stage  # noqa: F401
+from event_fixtures import staged  # noqa: F401  # the fixture ``stage``
 from event_stage import INSERT, Stage, consumer, logged, relay, until
 
 SEVERAL = [f"{n:08}" for n in range(20)]
