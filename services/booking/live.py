@@ -390,7 +390,7 @@ class LiveMaps:
         # A commit of our own may have overtaken the read; an older state must not come back under the same epoch.
         if claims is not None and (claims.version >= live.version or live.epoch != self.epoch):
             live.replace(claims, self.epoch)
-            self._flush_soon(live)
+            live.flush()
 
 
 def _to_notice(change: Change) -> booking_v1.HeldDelta:

@@ -1,6 +1,7 @@
 """What the payment service does about lost webhooks, lost answers and refunds that go wrong."""
 
 import asyncio
+import json
 import uuid
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -160,6 +161,27 @@ async def test_a_capture_that_belongs_to_nothing_of_ours_goes_back_and_a_foreign
 
     await eventually(closed)
     assert await refunds_of(stack, theirs["id"]) == []
+
+
+async def test_a_capture_that_comes_while_its_authorization_is_looked_at_is_not_lost(stack: PaymentStack) -> None:
+    order = await stack.simulator.order(receipt=str(uuid.uuid4()), notes={"system": "marquee"})
+    stack.bridge.closed = True
+    [lost] = await stack.simulator.pay(order["id"])
+    await stack.bridge.wait_for(3)
+    by_type = {json.loads(body)["event"]: (headers, body) for headers, body in stack.bridge.received}
+    await stack.bridge.hand_over(*by_type["payment.authorized"])
+
+    async def looked_at() -> bool:
+        rows = await stack.rows("SELECT outcome FROM unmatched WHERE next_look_at IS NULL")
+        return [each["outcome"] for each in rows] == ["nothing captured"]
+
+    await eventually(looked_at)
+    await stack.bridge.hand_over(*by_type["payment.captured"])
+
+    async def paid_back() -> bool:
+        return len(await refunds_of(stack, lost["id"])) == 1
+
+    await eventually(paid_back)
 
 
 async def test_a_webhook_that_overtakes_the_orders_answer_is_not_lost(stack: PaymentStack) -> None:

@@ -124,17 +124,6 @@ BEGIN
             outcome := 'SALE_NOT_OPEN'; RETURN NEXT; CONTINUE;
         END IF;
 
-        SELECT count(*) FILTER (WHERE r.status = 1 AND r.expires_at > moment),
-               count(*) FILTER (WHERE r.created_at > moment - interval '1 hour')
-        INTO active_count, recent_count
-        FROM reservations r
-        WHERE r.show_id = locked
-          AND r.user_id = user_ids[i];
-        IF active_count >= most_active OR recent_count >= most_an_hour THEN
-            outcome := CASE WHEN active_count >= most_active THEN 'TOO_MANY_HOLDS' ELSE 'TOO_MANY_AN_HOUR' END;
-            RETURN NEXT; CONTINUE;
-        END IF;
-
         -- Standing places: the first that are free.
         outcome := NULL;
         FOR area IN first_area - standing_counts[i] .. first_area - 1 LOOP
@@ -168,6 +157,18 @@ BEGIN
           AND c.seat_no = ANY (wanted);
         IF taken IS NOT NULL THEN
             outcome := 'SEAT_TAKEN'; RETURN NEXT; CONTINUE;
+        END IF;
+
+        -- After the seats, so that whoever wants a taken seat learns that first.
+        SELECT count(*) FILTER (WHERE r.status = 1 AND r.expires_at > moment),
+               count(*) FILTER (WHERE r.created_at > moment - interval '1 hour')
+        INTO active_count, recent_count
+        FROM reservations r
+        WHERE r.show_id = locked
+          AND r.user_id = user_ids[i];
+        IF active_count >= most_active OR recent_count >= most_an_hour THEN
+            outcome := CASE WHEN active_count >= most_active THEN 'TOO_MANY_HOLDS' ELSE 'TOO_MANY_AN_HOUR' END;
+            RETURN NEXT; CONTINUE;
         END IF;
 
         -- An expired hold is taken over: it, and its booking, end in this same version.

@@ -1,0 +1,240 @@
+"""The live seat map: every viewer ends with exactly what PostgreSQL has."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from uuid import UUID, uuid4
+
+import grpc
+import pytest
+from booking_fixtures import house, keys
+from booking_house import House, booking_house
+from fixtures_stores import DatabaseFactory
+from service_harness import TestKeys, reason
+
+from marquee.booking import v1 as booking_v1
+
+__all__ = ["house", "keys"]
+CHANGES = 500
+
+
+@dataclass
+class Viewer:
+    """A client of WatchSeats that does what the contract says, and nothing else."""
+
+    house: House
+    show_id: UUID
+    version: int = -1
+    epoch: str = ""
+    states: dict[int, int] = field(default_factory=dict)
+    updates: int = 0
+    gaps: int = 0
+    task: asyncio.Task[None] | None = None
+
+    def request(self) -> booking_v1.WatchSeatsRequest:
+        request = booking_v1.WatchSeatsRequest(show_id=str(self.show_id), epoch=self.epoch)
+        if self.version >= 0:
+            request.after_version = self.version
+        return request
+
+    def connect(self) -> None:
+        self.task = asyncio.create_task(self._run())
+
+    async def disconnect(self) -> None:
+        assert self.task is not None
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        async for update in self.house.stub.WatchSeats(self.request()):
+            self.apply(update)
+
+    def apply(self, update: booking_v1.SeatUpdate) -> None:
+        self.updates += 1
+        match update.WhichOneof("update"):
+            case "snapshot":
+                self.version, self.epoch = update.snapshot.version, update.snapshot.epoch
+                self.states = {
+                    seat_no: status
+                    for status, bits in (
+                        (2, update.snapshot.held),
+                        (3, update.snapshot.booked),
+                        (4, update.snapshot.blocked),
+                    )
+                    for seat_no in range(len(bits) * 8)
+                    if bits[seat_no // 8] >> (seat_no % 8) & 1
+                }
+            case "delta":
+                if update.delta.from_version > self.version:
+                    self.gaps += 1
+                if update.delta.from_version <= self.version < update.delta.to_version:
+                    for change in update.delta.changes:
+                        for seat_no in change.seat_nos:
+                            self.states[seat_no] = change.status
+                    self.version = update.delta.to_version
+
+    def seen(self) -> dict[int, int]:
+        return {seat_no: status for seat_no, status in self.states.items() if status != 1}
+
+
+@asynccontextmanager
+async def watching(*viewers: Viewer) -> AsyncIterator[None]:
+    for viewer in viewers:
+        viewer.connect()
+    try:
+        yield
+    finally:
+        for viewer in viewers:
+            await viewer.disconnect()
+
+
+async def truth(house: House, show_id: UUID) -> tuple[int, dict[int, int]]:
+    (version,) = (await house.rows("SELECT version FROM show_versions WHERE show_id = %s", show_id))[0]
+    claims = await house.rows("SELECT seat_no, status FROM seat_claims WHERE show_id = %s", show_id)
+    return version, dict(claims)
+
+
+async def change_at_random(house: House, show_id: UUID, changes: int, randomly: random.Random) -> None:
+    """Holds, releases, bookings, confirmations, cancellations, blocks."""
+    users = [uuid4() for _ in range(20)]
+    labels = [f"{row}{number}" for row in "ABCDEFGHIJ" for number in range(1, 11)]
+    held: list[tuple[UUID, str]] = []
+    confirmed: list[tuple[UUID, str]] = []
+    start = (await truth(house, show_id))[0]
+    while (await truth(house, show_id))[0] - start < changes:
+        user = randomly.choice(users)
+        try:
+            match randomly.choice(["hold", "hold", "hold", "release", "release", "confirm", "cancel"]):
+                case "hold":
+                    reservation = await house.hold(user, show_id, *randomly.sample(labels, randomly.randint(1, 4)))
+                    held.append((user, reservation.reservation_id))
+                case "release" if held:
+                    owner, reservation_id = held.pop(randomly.randrange(len(held)))
+                    await house.release(owner, reservation_id)
+                case "confirm" if held:
+                    owner, reservation_id = held.pop(randomly.randrange(len(held)))
+                    booking = await house.book(owner, reservation_id)
+                    await house.money_comes(booking)
+                    confirmed.append((owner, booking.booking_id))
+                case "cancel" if confirmed:
+                    owner, booking_id = confirmed.pop(randomly.randrange(len(confirmed)))
+                    await house.cancel(owner, booking_id)
+        except grpc.aio.AioRpcError as error:
+            assert reason(error) in ("SEAT_TAKEN", "TOO_MANY_HOLDS")
+
+
+async def settled(house: House, show_id: UUID, *viewers: Viewer) -> None:
+    """Until every viewer has the show's version, 10 s at most."""
+    version, _ = await truth(house, show_id)
+    async with asyncio.timeout(10):
+        while any(viewer.version < version for viewer in viewers):
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("published", [True, False], ids=["published", "publishes suppressed"])
+async def test_viewers_end_with_exactly_postgresqls_map(
+    migrated_database_url: DatabaseFactory, valkey_cache: str, keys: TestKeys, published: bool
+) -> None:
+    """Point 8. Two processes: the viewers' one is told by the sellers' one, or finds out by polling alone."""
+    url = migrated_database_url("booking")
+    cache_url = valkey_cache if published else ""
+    limits = {"most_holds_an_hour": 10_000}
+    async with (
+        booking_house(url, cache_url, keys, **limits) as selling,
+        booking_house(url, cache_url, keys, sweep=False) as showing,
+    ):
+        show_id = await selling.add_show()
+        randomly = random.Random(8)
+        early, dropping = Viewer(showing, show_id), Viewer(showing, show_id)
+        async with watching(early):
+            dropping.connect()
+            await change_at_random(selling, show_id, CHANGES // 2, randomly)
+            await dropping.disconnect()
+            left_at = dropping.version
+            await change_at_random(selling, show_id, CHANGES // 2, randomly)
+            async with watching(dropping):
+                await settled(selling, show_id, early, dropping)
+                version, states = await truth(selling, show_id)
+                assert left_at < version
+                assert (early.version, early.seen()) == (version, states)
+                assert (dropping.version, dropping.seen()) == (version, states)
+                assert early.gaps == dropping.gaps == 0
+
+
+async def test_a_viewer_that_resumes_gets_only_what_changed(house: House) -> None:
+    show_id, user = await house.add_show(), uuid4()
+    await house.hold(user, show_id, "A1")
+    held = await house.hold(user, show_id, "A2")
+    await house.release(user, held.reservation_id)
+    stream = house.stub.WatchSeats(booking_v1.WatchSeatsRequest(show_id=str(show_id), after_version=1))
+    update = await anext(aiter(stream))
+    assert (update.delta.from_version, update.delta.to_version) == (1, 3)
+    assert [list(change.seat_nos) for change in update.delta.changes] == [[1]]
+    for request in (
+        booking_v1.WatchSeatsRequest(show_id=str(show_id), after_version=1, epoch="another"),
+        booking_v1.WatchSeatsRequest(show_id=str(show_id), after_version=99),
+    ):
+        update = await anext(aiter(house.stub.WatchSeats(request)))
+        assert update.snapshot.version == 3
+
+
+async def test_a_restored_database_gives_viewers_a_new_snapshot(
+    migrated_database_url: DatabaseFactory, valkey_cache: str, keys: TestKeys
+) -> None:
+    async with booking_house(migrated_database_url("booking"), valkey_cache, keys) as house:
+        show_id = await house.add_show()
+        await house.hold(uuid4(), show_id, "A1")
+        viewer = Viewer(house, show_id)
+        async with watching(viewer):
+            await settled(house, show_id, viewer)
+            old = viewer.epoch
+            await house.execute("UPDATE epoch SET epoch = 'restored'")
+            async with asyncio.timeout(5):
+                while viewer.epoch == old:
+                    await asyncio.sleep(0.05)
+            assert viewer.epoch == "restored"
+            assert viewer.seen() == {0: 2}
+
+
+async def test_a_quiet_stream_has_heartbeats_and_says_when_the_service_stops(
+    migrated_database_url: DatabaseFactory, valkey_cache: str, keys: TestKeys
+) -> None:
+    url = migrated_database_url("booking")
+    async with booking_house(url, valkey_cache, keys, heartbeat_seconds=0.2) as house:
+        show_id = await house.add_show()
+        updates = aiter(house.stub.WatchSeats(booking_v1.WatchSeatsRequest(show_id=str(show_id))))
+        kinds = [(await anext(updates)).WhichOneof("update") for _ in range(3)]
+        assert kinds == ["snapshot", "heartbeat", "heartbeat"]
+        house.lifecycle.draining.set()
+        house.desk.live.wake_all()
+        async for update in updates:
+            last = update
+        assert last.end.reason == booking_v1.StreamEnd.REASON_RECONNECT
+
+
+async def test_streams_are_limited_for_a_user(
+    migrated_database_url: DatabaseFactory, valkey_cache: str, keys: TestKeys
+) -> None:
+    url = migrated_database_url("booking")
+    async with booking_house(url, valkey_cache, keys, most_streams_a_user=2) as house:
+        show_id, metadata = await house.add_show(), house.served.as_user(uuid4())
+        request = booking_v1.WatchSeatsRequest(show_id=str(show_id))
+        streams = [house.stub.WatchSeats(request, metadata=metadata) for _ in range(2)]
+        for stream in streams:
+            await anext(aiter(stream))
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await anext(aiter(house.stub.WatchSeats(request, metadata=metadata)))
+        assert reason(refused.value) == "TOO_MANY_STREAMS"
+        streams[0].cancel()
+        async with asyncio.timeout(5):
+            while True:
+                stream = house.stub.WatchSeats(request, metadata=metadata)
+                try:
+                    await anext(aiter(stream))
+                    break
+                except grpc.aio.AioRpcError:
+                    await asyncio.sleep(0.05)
