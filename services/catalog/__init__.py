@@ -1,0 +1,1 @@
+"""The catalogue: films, events, venues, screens with their layouts, and shows."""
