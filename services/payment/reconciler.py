@@ -159,7 +159,7 @@ class Reconciler:
                 reason="unknown_capture",
                 requested_by="payment",
             )
-            await store.close_unmatched(connection, report.attempt_id, "refunded")
+            await store.close_unmatched(connection, report, "refunded")
         self._wake_refunds.set()
 
     async def _adopt_by_receipt(self, order: OrderReport) -> bool:
@@ -187,4 +187,4 @@ class Reconciler:
 
     async def _close(self, report: AttemptReport, outcome: str) -> None:
         async with self._pool.connection() as connection:
-            await store.close_unmatched(connection, report.attempt_id, outcome)
+            await store.close_unmatched(connection, report, outcome)

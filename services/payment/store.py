@@ -335,13 +335,15 @@ async def authorized_attempts(
 
 
 async def put_unmatched(connection: Connection, provider: str, report: AttemptReport) -> None:
-    """Keep a report until somebody finds out whose it is; the furthest state stays."""
+    """Keep a report until somebody finds out whose it is. A further state than the known one opens it again."""
     await _do(
         connection,
         """
             INSERT INTO unmatched AS known (attempt_id, provider, order_id, state, amount_minor, currency)
             VALUES (%(attempt_id)s, %(provider)s, %(order_id)s, %(state)s, %(amount)s, %(currency)s)
-            ON CONFLICT (attempt_id) DO UPDATE SET state = greatest(known.state, excluded.state)
+            ON CONFLICT (attempt_id) DO UPDATE
+            SET state = excluded.state, next_look_at = clock_timestamp(), outcome = ''
+            WHERE known.state < excluded.state
         """,
         attempt_id=report.attempt_id,
         provider=provider,
@@ -390,12 +392,18 @@ async def claim_unmatched(
     ]
 
 
-async def close_unmatched(connection: Connection, attempt_id: AttemptId, outcome: str) -> None:
-    """It is found out, or paid back."""
+async def close_unmatched(connection: Connection, report: AttemptReport, outcome: str) -> None:
+    """It is found out, or paid back; unless a further state came while we looked, which is then looked at next."""
     await _do(
         connection,
-        "UPDATE unmatched SET next_look_at = NULL, outcome = %(outcome)s WHERE attempt_id = %(attempt_id)s",
-        attempt_id=attempt_id,
+        """
+        UPDATE unmatched
+        SET next_look_at = CASE WHEN state > %(state)s THEN clock_timestamp() END,
+            outcome = CASE WHEN state > %(state)s THEN '' ELSE %(outcome)s END
+        WHERE attempt_id = %(attempt_id)s
+        """,
+        attempt_id=report.attempt_id,
+        state=report.state.value,
         outcome=outcome,
     )
 
