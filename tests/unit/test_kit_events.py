@@ -80,7 +80,7 @@ def test_an_event_survives_the_bus() -> None:
 def test_an_event_is_read_as_what_it_is_only() -> None:
     event = received(StringValue(value="x").SerializeToString())
     assert event.read(StringValue).value == "x"
-    with pytest.raises(ValueError, match="carries google.protobuf.StringValue"):
+    with pytest.raises(ValueError, match=r"carries google\.protobuf\.StringValue"):
         event.read(Int32Value)
 
 
