@@ -91,7 +91,7 @@ def message_class(name: str) -> type[Message]:
 async def start(contracts: Contracts) -> tuple[Backend, grpc.aio.Server]:
     backend = Backend(port=0)
     # gRPC's own default cancels some of more than 1,000 calls that arrive before the event loop takes them.
-    pending = [("grpc.server_max_pending_requests", 10_000), ("grpc.server_max_pending_requests_hard_limit", 20_000)]
+    pending = [("grpc.server.max_pending_requests", 10_000), ("grpc.server.max_pending_requests_hard_limit", 20_000)]
     server = grpc.aio.server(options=pending)
     server.add_generic_rpc_handlers((_EveryRpc(contracts, backend),))
     backend.port = server.add_insecure_port("127.0.0.1:0")
