@@ -25,6 +25,9 @@ log = structlog.get_logger()
 OPTIONS: Sequence[tuple[str, Any]] = (
     ("grpc.so_reuseport", 0),  # a second process on the port is a mistake that must be seen
     ("grpc.max_concurrent_streams", 20_000),
+    # Otherwise gRPC cancels some calls when about 1,000 arrive before the event loop takes them.
+    ("grpc.server.max_pending_requests", 10_000),
+    ("grpc.server.max_pending_requests_hard_limit", 20_000),
     ("grpc.http2.max_ping_strikes", 0),
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
