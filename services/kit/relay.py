@@ -74,7 +74,7 @@ class Pace:
     page: int = 500
     poll_seconds: float = 1.0
     nap_seconds: float = 0.02
-    sweep_seconds: float = 300.0
+    sweep_seconds: float = 900.0
     tidy_seconds: float = 60.0
     longest_pause_seconds: float = 2.0
 
