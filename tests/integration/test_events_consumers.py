@@ -54,7 +54,7 @@ def consumer_of(stage: Stage, handler: Handler, *topics: str) -> Consumer:
 
 async def eventually(true: Callable[[], object]) -> None:
     async with asyncio.timeout(PATIENCE_S):
-        while not await asyncio.to_thread(true):  # noqa: ASYNC110  # who acts is another process
+        while not await asyncio.to_thread(true):  # who acts is another process
             await asyncio.sleep(0.02)
 
 
