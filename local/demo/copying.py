@@ -69,3 +69,8 @@ async def announce(connection: Connection, messages: Iterable[Message]) -> int:
             await copy.write_row(changed(message).row())
             count += 1
     return count
+
+
+async def refresh_statistics(connection: Connection) -> None:
+    """Let PostgreSQL plan for what was just added instead of for empty tables."""
+    await connection.execute("ANALYZE movies, events, venues, screens, layouts, shows")

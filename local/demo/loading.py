@@ -52,7 +52,9 @@ async def load(catalog_database_url: str, *, today: date | None = None, days: in
         usable = await _usable_halls(connection, halls)
         showing = await films_showing(connection)
         shows = [show for day in missing for show in _shows_of_day(day, halls, usable, showing)]
-        return Loaded(things, await writing.write_shows(connection, shows))
+        loaded = Loaded(things, await writing.write_shows(connection, shows))
+        await copying.refresh_statistics(connection)
+        return loaded
 
 
 async def write_static(connection: Connection) -> int:

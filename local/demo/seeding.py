@@ -49,7 +49,9 @@ async def seed_shows(catalog_database_url: str, count: int, *, day: date | None 
         await writing.write_halls(connection, screens)
         short = [film for film in await films_showing(connection) if film.duration_minutes <= 145]
         shows = list(load_test_shows(day, screens, short, count))
-        return Seeded(day, await writing.write_shows(connection, shows), len(screens))
+        seeded = Seeded(day, await writing.write_shows(connection, shows), len(screens))
+        await copying.refresh_statistics(connection)
+        return seeded
 
 
 def load_test_halls(cities: Sequence[City], count: int) -> list[Hall]:

@@ -58,7 +58,8 @@ EVENT = Cached("event.1", 5.0, DAY, 2_000)
 VENUE = Cached("venue.1", 5.0, 6 * HOUR, 2_000)
 SHOW = Cached("show.1", 5.0, HOUR, 10_000)  # without its free seats
 LAYOUT = Cached("layout.1", HOUR, DAY, 200)  # immutable, and up to a megabyte
-TABLE: Sequence[Cached] = (MOVIE, EVENT, VENUE, SHOW, LAYOUT)
+SHOW_PAGES = Cached("show-pages.1", 1.0, 0, 2_000)  # a hundred shows cost 10 ms to read and write out
+TABLE: Sequence[Cached] = (MOVIE, EVENT, VENUE, SHOW, LAYOUT, SHOW_PAGES)
 
 JITTER = 0.1
 """Lifetimes are shortened by up to this share, so that what was cached together does not end together."""
@@ -199,6 +200,12 @@ class Caches:
         if kind.shared_seconds and full and not await self._shelf.bury(full):
             self._owe(full)
 
+    def forget_all(self, kind: Cached) -> None:
+        """Drop everything of ``kind`` in this process; for kinds that Valkey does not keep."""
+        self._copies.pop(kind.name, None)
+        for name in [name for name in self._flights if name.startswith(f"{kind.name}:")]:
+            del self._flights[name]
+
     async def _fetch(self, kind: Cached, key: str, full: str, load: Load) -> bytes | None:
         me = asyncio.current_task()
         shared = kind.shared_seconds > 0 and full not in self._unforgotten
@@ -219,7 +226,7 @@ class Caches:
     def _keep(self, kind: Cached, key: str, full: str, value: bytes, me: asyncio.Task[object] | None) -> None:
         if self._flights.get(full) is not me:
             return  # forgotten meanwhile
-        copies = self._copies[kind.name]
+        copies = self._copies.setdefault(kind.name, OrderedDict())
         copies[key] = (value, self._now() + self._shortened(kind.process_seconds))
         copies.move_to_end(key)
         while len(copies) > kind.process_entries:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 from uuid import UUID
 
@@ -13,6 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.engine import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from marquee.catalog import v1 as catalog_v1
 from services.catalog.domain.shows import LONGEST, NamedShow, RefundTier, Show, ShowState, starts_on
 from services.catalog.domain.titles import Format
 from services.catalog.store.page import Page, SortKey, Where, rows_of_page
@@ -180,8 +181,17 @@ async def list_shows(
         )
     rows, more = await rows_of_page(connection, _SELECT, where, "shows.start_time, shows.show_id", size)
     last = rows[-1] if more else None
-    next_after: SortKey | None = None if last is None else [last["start_time"].isoformat(), str(last["show_id"])]
+    next_after = None if last is None else _sort_key(last["start_time"], last["show_id"])
     return Page([_named(row) for row in rows], next_after)
+
+
+def _sort_key(start_time: datetime, show_id: UUID | str) -> SortKey:
+    return [start_time.isoformat(), str(show_id)]
+
+
+def after_show(show: catalog_v1.Show) -> SortKey:
+    """Where the page after this show begins."""
+    return _sort_key(show.start_time.ToDatetime(UTC), show.show_id)
 
 
 async def add_shows(connection: AsyncConnection, shows: Sequence[Show]) -> None:

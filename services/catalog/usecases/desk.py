@@ -10,7 +10,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from services.kit.caches import Cached, Caches
+from services.kit.caches import SHOW_PAGES, Cached, Caches
 from services.kit.clock import Clock
 
 LOCK = "FOR NO KEY UPDATE"
@@ -44,6 +44,7 @@ class Desk:
             yield change
             await self._forget(change)
         await self._forget(change)
+        self.caches.forget_all(SHOW_PAGES)  # whoever changed something sees it in this process's lists at once
 
     async def _forget(self, change: Change) -> None:
         for kind, keys in change.stale.items():

@@ -76,9 +76,20 @@ async def list_shows(
     wanted: shows.ShowFilter, where: Where, *, library: Library
 ) -> tuple[list[catalog_v1.Show], SortKey | None]:
     """Shows that are not over, by start, with their free seats."""
-    async with library.engine.connect() as connection:
-        page = await shows.list_shows(connection, wanted, after=where.after, size=where.size, now=library.clock())
-    return await with_seats(map(show_message, page.items), library=library), page.after
+
+    async def load() -> bytes | None:
+        async with library.engine.connect() as connection:
+            page = await shows.list_shows(connection, wanted, after=where.after, size=where.size, now=library.clock())
+        more = "more" if page.after is not None else ""
+        return catalog_v1.ListShowsResponse(
+            shows=map(show_message, page.items), next_page_token=more
+        ).SerializeToString()
+
+    kept = catalog_v1.ListShowsResponse.FromString(
+        await library.caches.get(caches.SHOW_PAGES, repr((wanted, where)), load) or b""
+    )
+    found = await with_seats(kept.shows, library=library)
+    return found, shows.after_show(found[-1]) if kept.next_page_token else None
 
 
 async def with_seats(found: Iterable[catalog_v1.Show], *, library: Library) -> list[catalog_v1.Show]:
