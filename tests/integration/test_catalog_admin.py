@@ -170,7 +170,8 @@ async def test_a_retired_film_leaves_the_lists_but_can_be_read(catalog: Catalogu
     assert await catalog.read.GetMovie(catalog_v1.GetMovieRequest(movie_id=movie.movie_id)) == retired
     update = catalog_v1.UpdateMovieRequest(request_id=new_id(), movie=retired, update_mask=mask("director"))
     assert reason(await refusal(catalog.write.UpdateMovie(update, metadata=catalog.admin))) == "RETIRED"
-    assert reason(await refusal(catalog.show(movie_id=movie.movie_id))) == "RETIRED"
+    error = await refusal(catalog.show(movie_id=movie.movie_id))
+    assert (reason(error), facts(error)["field"]) == ("RETIRED", "show.movie_id")
 
 
 async def test_what_has_shows_to_come_cannot_be_closed(catalog: Catalogue) -> None:

@@ -13,8 +13,9 @@ class Retired(Refusal):
 
     reason = edge_v1.ERROR_REASON_RETIRED
 
-    def __init__(self, kind: str, identifier: UUID) -> None:
-        super().__init__(f"this {kind} is retired", metadata={f"{kind}_id": str(identifier)})
+    def __init__(self, kind: str, identifier: UUID, field: str = "") -> None:
+        metadata = {f"{kind}_id": str(identifier)} | ({"field": field} if field else {})
+        super().__init__(f"this {kind} is retired" + (f" ({field})" if field else ""), metadata=metadata)
 
 
 class ScreenBusy(Refusal):

@@ -229,16 +229,16 @@ def _show(plan: catalog_v1.ShowPlan, parts: Parts, now: datetime, field: str) ->
     if title is None:
         raise missing(kind, title_id, f"{field}.{kind}_id")
     if title.state is TitleState.RETIRED:
-        raise Retired(kind, title_id)
+        raise Retired(kind, title_id, f"{field}.{kind}_id")
     screen_id = uuid_of(plan.screen_id, f"{field}.screen_id")
     screen = parts.screens.get(screen_id)
     if screen is None:
         raise missing("screen", screen_id, f"{field}.screen_id")
     if screen.retired:
-        raise Retired("screen", screen_id)
+        raise Retired("screen", screen_id, f"{field}.screen_id")
     venue = parts.venues[screen.venue_id]
     if venue.retired:
-        raise Retired("venue", venue.venue_id)
+        raise Retired("venue", venue.venue_id, f"{field}.screen_id")
     format_ = Format(plan.format)
     require_fit(title, screen, format_, plan.language, field)
     times = times_for(
