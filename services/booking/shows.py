@@ -40,21 +40,27 @@ class Shows:
         if reading is None:
             reading = asyncio.create_task(self._read(show_id))
             self._reading[show_id] = reading
-            reading.add_done_callback(lambda _: self._reading.pop(show_id, None))
+            reading.add_done_callback(lambda done: self._end_reading(show_id, done))
         return await asyncio.shield(reading)
 
     def forget(self, show_id: UUID) -> None:
-        """Read it anew next time."""
+        """Read it anew next time. What is being read just now may be older than the change, so it is not kept either."""
         self._shows.pop(show_id, None)
+        self._reading.pop(show_id, None)
+
+    def _end_reading(self, show_id: UUID, reading: asyncio.Task[Show | None]) -> None:
+        if self._reading.get(show_id) is reading:
+            del self._reading[show_id]
 
     async def _read(self, show_id: UUID) -> Show | None:
         row = await self._store.find(show_id)
         if row is None:
             return None
         show = _show(row, await self._layout(row.layout_id))
-        self._shows[show_id] = show
-        if len(self._shows) > MOST_SHOWS:
-            self._shows.popitem(last=False)
+        if self._reading.get(show_id) is asyncio.current_task():
+            self._shows[show_id] = show
+            if len(self._shows) > MOST_SHOWS:
+                self._shows.popitem(last=False)
         return show
 
     async def _layout(self, layout_id: UUID) -> Layout:
