@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 from google import protobuf
@@ -60,23 +61,33 @@ def gather(package: Path) -> None:
     (package / "__init__.py").write_text("\n".join(lines) + "\n")
 
 
+def swap(new: Path) -> None:
+    """Put ``new`` where the old one was; whoever imports meanwhile finds one or the other."""
+    new.chmod(0o755)
+    old = new.with_name(f"{new.name}.old")
+    if OUT.exists():
+        OUT.rename(old)
+    new.rename(OUT)
+    shutil.rmtree(old, ignore_errors=True)
+
+
 def build() -> None:
     sources = sorted(PROTOS.rglob("*.proto"))
-    stamp = OUT / ".fingerprint"
+    (ROOT / "build").mkdir(exist_ok=True)
+    stamp = ".fingerprint"
     current = fingerprint(sources)
-    if stamp.exists() and stamp.read_text() == current:
+    if (OUT / stamp).exists() and (OUT / stamp).read_text() == current:
         return
-    shutil.rmtree(OUT, ignore_errors=True)
-    OUT.mkdir()
-    annotations = OUT / "validate.binpb"
+    new = Path(tempfile.mkdtemp(prefix="gen.", dir=ROOT / "build"))
+    annotations = new / "validate.binpb"
     annotations.write_bytes(validate_descriptors().SerializeToString())
     names = [source.relative_to(PROTOS).as_posix() for source in sources]
     services = [name for name in names if "\nservice " in (PROTOS / name).read_text()]
 
     run(
         f"--descriptor_set_in={annotations}",
-        f"--python_out={OUT}",
-        f"--pyi_out={OUT}",
+        f"--python_out={new}",
+        f"--pyi_out={new}",
         "buf/validate/validate.proto",
     )
     # protoc reads from files or from a set, not from both, so everything goes through one set.
@@ -84,21 +95,22 @@ def build() -> None:
         f"--descriptor_set_in={annotations}",
         "--include_imports",
         "--include_source_info",
-        f"--descriptor_set_out={OUT / 'contracts.binpb'}",
+        f"--descriptor_set_out={new / 'contracts.binpb'}",
         *names,
         "google/rpc/error_details.proto",
         "google/rpc/status.proto",
     )
-    run(f"--descriptor_set_in={OUT / 'contracts.binpb'}", f"--python_out={OUT}", f"--mypy_out={OUT}", *names)
+    run(f"--descriptor_set_in={new / 'contracts.binpb'}", f"--python_out={new}", f"--mypy_out={new}", *names)
     run(
-        f"--descriptor_set_in={OUT / 'contracts.binpb'}",
-        f"--grpc_python_out={OUT}",
-        f"--mypy_grpc_out={OUT}",
+        f"--descriptor_set_in={new / 'contracts.binpb'}",
+        f"--grpc_python_out={new}",
+        f"--mypy_grpc_out={new}",
         *services,
     )
-    for package in sorted(OUT.glob("marquee/*/v1")):
+    for package in sorted(new.glob("marquee/*/v1")):
         gather(package)
-    stamp.write_text(current)
+    (new / stamp).write_text(current)
+    swap(new)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,139 @@
+"""Confirmations: captures that wait on the bus, taken by the booking service, against the same writes in pgbench."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import subprocess
+import time
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psycopg
+import redis.asyncio as redis
+
+from local import postgres
+from local.stack import Stack
+from marquee.booking import v1 as booking_v1
+from marquee.payment import v1 as payment_v1
+
+HERE = Path(__file__).parent
+SEATS = 2
+EACH = 50
+"""Bookings a show, so that at most 100 of its seats are used."""
+TOTAL_MINOR = 49_560
+POLL_SECONDS = 0.02
+GIVE_UP_SECONDS = 120
+PGBENCH_CLIENTS = 16
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    count: int
+    seconds: float
+
+    @property
+    def rate(self) -> float:
+        return self.count / self.seconds
+
+
+class Confirmations:
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+        self._url = stack.database_url("booking")
+
+    async def prepare(self, count: int) -> None:
+        """Make ``count`` bookings that wait for their money."""
+        async with await psycopg.AsyncConnection.connect(self._url, autocommit=True) as connection:
+            cursor = await connection.execute("SELECT show_id FROM shows WHERE capacity >= 2 * %s LIMIT 1", (EACH,))
+            row = await cursor.fetchone()
+            if row is None:
+                raise SystemExit("bench: there is no show to copy; was the demo data loaded?")
+            parameters = {
+                "shows": f"{count // EACH}",
+                "each": f"{EACH}",
+                "count": f"{count}",
+                "template": f"'{row[0]}'",
+                "quote": f"'\\x{_quote().hex()}'::bytea",
+            }
+            await connection.execute((HERE / "pending.sql").read_text() % parameters)
+            await connection.execute("VACUUM ANALYZE seat_claims, bookings, reservations, show_versions")
+
+    async def by_service(self, count: int) -> Confirmed:
+        """Put a capture for every waiting booking on the bus, and wait until all are confirmed."""
+        await self.prepare(count)
+        bus = redis.Redis.from_url(self._stack.url("bus"))
+        async with await psycopg.AsyncConnection.connect(self._url, autocommit=True) as connection:
+            cursor = await connection.execute("SELECT booking_id, payment_id FROM bench.pending ORDER BY number")
+            waiting = await cursor.fetchall()
+            started = time.perf_counter()
+            for first in range(0, len(waiting), 500):
+                async with bus.pipeline(transaction=False) as pipeline:
+                    for booking_id, payment_id in waiting[first : first + 500]:
+                        pipeline.xadd("payment.completed", _event(booking_id, payment_id))
+                    await pipeline.execute()
+            done = 0
+            while done < len(waiting):
+                if time.perf_counter() - started > GIVE_UP_SECONDS:
+                    raise SystemExit(f"bench: only {done} of {count} bookings were confirmed")
+                await asyncio.sleep(POLL_SECONDS)
+                row = await (
+                    await connection.execute(
+                        "SELECT count(*) FROM captures c JOIN bench.pending p USING (show_id, booking_id)"
+                        " WHERE c.outcome = 'CONFIRMED'"
+                    )
+                ).fetchone()
+                done = row[0] if row else 0
+            seconds = time.perf_counter() - started
+        await bus.aclose()
+        return Confirmed(len(waiting), seconds)
+
+    async def by_pgbench(self, count: int) -> Confirmed:
+        """The same writes by pgbench, prepared statements, 16 clients, a transaction for each confirmation."""
+        await self.prepare(count)
+        each = count // PGBENCH_CLIENTS
+        process = await asyncio.create_subprocess_exec(
+            str(postgres.programs(self._stack.home) / "pgbench"),
+            *("-n", "-M", "prepared", "-c", str(PGBENCH_CLIENTS), "-j", "1", "-t", str(each)),
+            *("-f", str(HERE / "confirm.pgbench"), self._url),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        said = (await process.communicate())[0].decode()
+        rate = re.search(r"^tps = ([0-9.]+)", said, re.MULTILINE)
+        processed = re.search(r"actually processed: (\d+)/(\d+)", said)
+        if process.returncode != 0 or rate is None or processed is None or processed[1] != processed[2]:
+            raise SystemExit(f"bench: pgbench failed:\n{said}")
+        return Confirmed(int(processed[1]), int(processed[1]) / float(rate[1]))
+
+
+def _quote() -> bytes:
+    from services.booking.domain import Place, Rates, quote
+    from services.booking.messages import quote_message
+
+    rates = Rates(fee=500, most_fee=6_000, gst_threshold=10_000, gst_low=500, gst_high=1_800, gst_fee=1_800)
+    made = quote([Place("A1", "R"), Place("A2", "R")], {"R": 20_000}, "INR", rates)
+    assert made.total == TOTAL_MINOR, made.total
+    message: booking_v1.Quote = quote_message(made)
+    return message.SerializeToString()
+
+
+def _event(booking_id: uuid.UUID, payment_id: uuid.UUID) -> dict[bytes | str, bytes | str]:
+    from services.booking.messages import money
+
+    completed = payment_v1.PaymentCompleted(
+        payment_id=str(payment_id),
+        booking_id=str(booking_id),
+        capture_id=f"pay_{booking_id.hex[:14]}",
+        amount=money(TOTAL_MINOR, "INR"),
+    )
+    return {
+        "id": str(uuid.uuid4()),
+        "key": str(booking_id),
+        "type": completed.DESCRIPTOR.full_name,
+        "payload": completed.SerializeToString(),
+        "headers": "{}",
+        "created_at": datetime.now(UTC).isoformat(),
+    }

@@ -1,0 +1,35 @@
+"""The floor of an RPC: the contract's CreateReservation behind the kit's whole interceptor, answered at once, empty."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import grpc
+import uvloop
+
+from marquee.booking import v1 as booking_v1
+from services.kit.lifecycle import Lifecycle
+from services.kit.logs import configure_logs
+from services.kit.server import GrpcServer
+from services.kit.settings import ServiceSettings
+
+
+class EmptyBookings(booking_v1.BookingServiceServicer):
+    async def CreateReservation(  # noqa: N802 - gRPC names it
+        self, request: booking_v1.CreateReservationRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> booking_v1.Reservation:
+        return booking_v1.Reservation()
+
+
+async def main() -> None:
+    settings = ServiceSettings()
+    configure_logs("echo", style=settings.log_format, level=settings.log_level)
+    server = GrpcServer(settings, ["marquee.booking.v1.BookingService"], Lifecycle())
+    booking_v1.add_BookingServiceServicer_to_server(EmptyBookings(), server.grpc)
+    await server.serve_until_signal()
+
+
+if __name__ == "__main__":
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())
