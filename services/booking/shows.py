@@ -44,7 +44,7 @@ class Shows:
         return await asyncio.shield(reading)
 
     def forget(self, show_id: UUID) -> None:
-        """Read it anew next time. What is being read just now may be older than the change, so it is not kept either."""
+        """Read it anew next time. What is being read just now may be older than the change: it is not kept."""
         self._shows.pop(show_id, None)
         self._reading.pop(show_id, None)
 
