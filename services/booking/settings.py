@@ -27,7 +27,7 @@ class BookingSettings(ServiceSettings):
     batch_lanes: int = Field(default=2, ge=1, le=16, description="hold batches that may be under way at once")
     batch_most: int = Field(default=32, ge=1, le=500)
     sweep_seconds: float = Field(default=0.25, gt=0, description="between looks for holds that are over")
-    announce_seconds: float = Field(default=2.0, gt=0, description="between seat.availability events of a show")
+    announce_seconds: float = Field(default=10.0, gt=0, description="between seat.availability events of a show")
 
     coalesce_seconds: float = Field(default=0.1, ge=0, description="changes within it reach viewers as one delta")
     poll_seconds: float = Field(default=1.0, gt=0, description="between checks of watched shows against PostgreSQL")

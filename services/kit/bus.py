@@ -6,6 +6,7 @@ Every event comes at least once, and in order within a topic and key. What makes
 
 from __future__ import annotations
 
+import builtins  # `type` is an attribute of an event
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -43,7 +44,7 @@ class ReceivedEvent:
     headers: Mapping[str, str]
     created_at: datetime
 
-    def read(self, message_type: type[Payload]) -> Payload:
+    def read(self, message_type: builtins.type[Payload]) -> Payload:
         """The payload.
 
         Raises:

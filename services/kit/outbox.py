@@ -18,7 +18,8 @@ RELAY_ASLEEP = 7_205_302
 
 INSERT = """
     INSERT INTO outbox (aggregatetype, aggregateid, type, payload, headers)
-    VALUES (%s, %s, %s, %s, %s)
+    SELECT *
+    FROM unnest(%s::text[], %s::text[], %s::text[], %s::bytea[], %s::jsonb[])
 """
 
 
@@ -54,8 +55,9 @@ class Event:
 async def append(connection: Connection, events: Sequence[Event]) -> None:
     """Add events on a psycopg connection; the caller's transaction commits them with its change."""
     if events:
-        async with connection.cursor() as cursor:
-            await cursor.executemany(INSERT, [event.row() for event in events])
+        await connection.execute(
+            INSERT, [list(column) for column in zip(*(event.row() for event in events), strict=True)]
+        )
 
 
 async def append_sql(connection: AlchemyConnection, events: Sequence[Event]) -> None:

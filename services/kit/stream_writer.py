@@ -143,7 +143,7 @@ class StreamWriter:
 
     async def _look(self) -> tuple[str, str, int]:
         values = await self._client.hmget(self._marker, ["generation", "filled", "added"])
-        generation, filled, added = (bytes(value or b"").decode() for value in values)
+        generation, filled, added = (value.decode() if isinstance(value, bytes) else value or "" for value in values)
         return generation, filled, int(added or 0)
 
 

@@ -50,7 +50,6 @@ CREATE TABLE seat_claims (
     CHECK ((status = 2) = (expires_at IS NOT NULL)),
     CHECK ((status = 4) = (reservation_id IS NULL))
 );
-CREATE INDEX seat_claims_reservation ON seat_claims (show_id, reservation_id);
 
 -- Each show is a little log: the new states of the seats that changed at a version.
 CREATE TABLE show_log (
@@ -154,7 +153,7 @@ CREATE TABLE requests (
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (user_id, request_id, show_id)
 );
-CREATE INDEX requests_created_at ON requests (created_at);
+CREATE INDEX requests_created_at ON requests USING brin (created_at);
 
 -- Changes when the database was restored from a copy; versions of different epochs do not compare.
 CREATE TABLE epoch (

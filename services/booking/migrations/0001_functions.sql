@@ -14,6 +14,12 @@ BEGIN
     WITH gone AS (
         DELETE FROM seat_claims
         WHERE show_id = of_show
+          AND seat_no = ANY (ARRAY(
+              SELECT unnest(seat_nos)
+              FROM reservations
+              WHERE show_id = of_show
+                AND reservation_id = ANY (ids)
+          ))
           AND reservation_id = ANY (ids)
           AND status = 2
         RETURNING seat_no
@@ -460,6 +466,7 @@ BEGIN
         UPDATE seat_claims c
         SET expires_at = pay_by
         WHERE c.show_id = convert_reservation.show_id
+          AND c.seat_no = ANY (reservation.seat_nos)
           AND c.reservation_id = of_reservation;
     END IF;
     RETURN NEXT;

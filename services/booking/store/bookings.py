@@ -302,10 +302,11 @@ async def free_booking(connection: Connection, booking: BookingRow) -> tuple[int
         """
         DELETE FROM seat_claims
         WHERE show_id = %s
+          AND seat_no = ANY (%s)
           AND reservation_id = %s
         RETURNING seat_no
         """,
-        (booking.show_id, booking.reservation_id),
+        (booking.show_id, list(booking.seat_nos), booking.reservation_id),
     )
     freed = tuple(sorted(row[0] for row in await cursor.fetchall()))
     await connection.execute(
