@@ -53,7 +53,7 @@ class Merchant:
 
     async def wait_for(self, count: int) -> None:
         async with asyncio.timeout(15):
-            while len(self.received) < count:  # noqa: ASYNC110 (a stream server appends; a poll is simplest)
+            while len(self.received) < count:
                 await asyncio.sleep(0.02)
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -197,7 +197,7 @@ async def test_a_kill_loses_neither_money_nor_webhooks(tmp_path: Path) -> None:
             await merchant.wait_for(10)
             merchant.status = 200
             async with asyncio.timeout(30):
-                while (await simulator.http.get("/control/ledger/summary")).json()["webhooks"]["pending"]:  # noqa: ASYNC110
+                while (await simulator.http.get("/control/ledger/summary")).json()["webhooks"]["pending"]:
                     await asyncio.sleep(0.1)
             assert len(set(merchant.event_ids())) == 60
             await simulator.http.aclose()
