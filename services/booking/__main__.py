@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
+import functools
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 
 from marquee.booking import v1 as booking_v1
 from services.booking import consumers
@@ -22,13 +23,14 @@ from services.booking.store.holds import HoldStore
 from services.booking.store.seats import SeatStore
 from services.booking.store.shows import ShowStore
 from services.booking.streams import StreamLimits
-from services.booking.sweeper import sweeping
+from services.booking.sweeper import sweep
 from services.kit.channels import open_channel
 from services.kit.command import service_command
 from services.kit.consumers import Consumer
 from services.kit.database import open_pool
 from services.kit.lifecycle import Lifecycle
 from services.kit.paging import PageTokens
+from services.kit.repeating import repeating
 from services.kit.server import GrpcServer
 
 SERVICES = ("marquee.booking.v1.BookingService", "marquee.booking.v1.BookingInternalService")
@@ -56,10 +58,9 @@ async def open_desk(settings: BookingSettings, stack: AsyncExitStack) -> Desk:
         seats,
         notices,
         coalesce_seconds=settings.coalesce_seconds,
-        poll_seconds=settings.poll_seconds,
         linger_seconds=settings.linger_seconds,
     )
-    announcer = Announcer(pool, seats, every_seconds=settings.announce_seconds)
+    announcer = Announcer(pool, seats)
     return Desk(
         shows=Shows(ShowStore(pool), CatalogClient(catalog)),
         seats=seats,
@@ -80,14 +81,22 @@ async def open_desk(settings: BookingSettings, stack: AsyncExitStack) -> Desk:
     )
 
 
+def background(desk: Desk, settings: BookingSettings) -> list[AbstractAsyncContextManager[None]]:
+    """What every process of booking does beside its calls."""
+    return [
+        repeating("live_maps_comparison", desk.live.compare, settings.poll_seconds),
+        repeating("availability_announcement", desk.announcer.announce, settings.announce_seconds),
+        repeating("sweep", functools.partial(sweep, desk), settings.sweep_seconds),
+    ]
+
+
 async def serve(settings: BookingSettings) -> None:
     """Run until told to stop."""
     lifecycle = Lifecycle()
     async with AsyncExitStack() as stack:
         desk = await open_desk(settings, stack)
-        await stack.enter_async_context(desk.live.running())
-        await stack.enter_async_context(desk.announcer.running())
-        await stack.enter_async_context(sweeping(desk, settings.sweep_seconds))
+        for work in background(desk, settings):
+            await stack.enter_async_context(work)
         consumer = Consumer.on_valkey(
             "booking",
             consumers.handlers(desk),

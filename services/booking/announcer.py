@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Iterable
 from uuid import UUID
-
-import structlog
 
 from marquee.booking import v1 as booking_v1
 from services.booking.store.seats import SeatStore
@@ -15,7 +11,6 @@ from services.kit import outbox
 from services.kit.database import Pool
 from services.kit.outbox import Event
 
-log = structlog.get_logger()
 MOST_AT_ONCE = 500
 
 
@@ -26,10 +21,9 @@ class Announcer:
     ``GetAvailability``.
     """
 
-    def __init__(self, pool: Pool, seats: SeatStore, *, every_seconds: float) -> None:
+    def __init__(self, pool: Pool, seats: SeatStore) -> None:
         self._pool = pool
         self._seats = seats
-        self._every_seconds = every_seconds
         self._changed: set[UUID] = set()
 
     def changed(self, show_ids: Iterable[UUID]) -> None:
@@ -53,21 +47,3 @@ class Announcer:
             except BaseException:
                 self._changed.update(some)
                 raise
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        task = asyncio.create_task(self._run())
-        try:
-            yield
-        finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
-
-    async def _run(self) -> None:
-        while True:
-            await asyncio.sleep(self._every_seconds)
-            try:
-                await self.announce()
-            except Exception as error:
-                log.warning("availability_not_announced", error=f"{type(error).__name__}: {error}"[:200])

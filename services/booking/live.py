@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -211,17 +210,13 @@ class LiveMaps:
 
     Args:
         coalesce_seconds: changes within it become one delta.
-        poll_seconds: between comparisons with PostgreSQL.
         linger_seconds: how long a map is kept that nobody watches.
     """
 
-    def __init__(
-        self, store: SeatStore, notices: Notices, *, coalesce_seconds: float, poll_seconds: float, linger_seconds: float
-    ) -> None:
+    def __init__(self, store: SeatStore, notices: Notices, *, coalesce_seconds: float, linger_seconds: float) -> None:
         self._store = store
         self._notices = notices
         self._coalesce_seconds = coalesce_seconds
-        self._poll_seconds = poll_seconds
         self._linger_seconds = linger_seconds
         self._maps: dict[UUID, LiveMap] = {}
         self._opening: dict[UUID, asyncio.Task[LiveMap | None]] = {}
@@ -336,27 +331,11 @@ class LiveMaps:
 
         asyncio.get_running_loop().call_later(self._coalesce_seconds, flush)
 
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Compare the maps with PostgreSQL beside the block."""
-        task = asyncio.create_task(self._poll())
-        try:
-            yield
-        finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
-
-    async def _poll(self) -> None:
-        while True:
-            await asyncio.sleep(self._poll_seconds)
-            try:
-                await self.compare()
-            except Exception as error:  # PostgreSQL is away; the maps are not trusted until it is back
-                log.warning("live_maps_not_compared", error=f"{type(error).__name__}: {error}"[:200])
-
     async def compare(self) -> None:
-        """Bring every map up to PostgreSQL's version, and let go of those that nobody has used for a while."""
+        """Bring every map up to PostgreSQL's version, and let go of those that nobody has used for a while.
+
+        To be called about once a second. While PostgreSQL is away it raises, and the maps are soon not trusted.
+        """
         now = time.monotonic()
         for show_id, live in list(self._maps.items()):
             if not live.viewers and now - live.used_at > self._linger_seconds:

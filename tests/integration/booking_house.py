@@ -20,14 +20,13 @@ from service_harness import Served, TestKeys, serving
 from marquee.booking import v1 as booking_v1
 from marquee.catalog import v1 as catalog_v1
 from marquee.payment import v1 as payment_v1
-from services.booking.__main__ import SERVICES, open_desk
+from services.booking.__main__ import SERVICES, background, open_desk
 from services.booking.consumers import confirm, copy_shows, handlers
 from services.booking.desk import Desk
 from services.booking.messages import money
 from services.booking.servicer import BookingInternalServicer, BookingServicer
 from services.booking.settings import BookingSettings
 from services.booking.streams import StreamLimits
-from services.booking.sweeper import sweeping
 from services.kit.bus import ReceivedEvent
 from services.kit.ids import new_show_id
 from services.kit.lifecycle import Lifecycle
@@ -202,10 +201,9 @@ async def booking_house(
     lifecycle = Lifecycle()
     async with AsyncExitStack() as stack:
         desk = await open_desk(booking_settings, stack)
-        await stack.enter_async_context(desk.live.running())
-        await stack.enter_async_context(desk.announcer.running())
-        if sweep:
-            await stack.enter_async_context(sweeping(desk, booking_settings.sweep_seconds))
+        comparing, announcing, sweeping = background(desk, booking_settings)
+        for work in (comparing, announcing, *([sweeping] if sweep else [])):
+            await stack.enter_async_context(work)
         limits = StreamLimits(
             most_a_user=booking_settings.most_streams_a_user,
             most_an_address=booking_settings.most_streams_an_address,
