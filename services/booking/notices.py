@@ -20,6 +20,8 @@ Receiver = Callable[[str, bytes], None]
 KEEPER_CHANNEL = "marquee:booking"
 """Always subscribed, because a connection without any channel cannot listen."""
 LONGEST_QUEUE = 5_000
+GATHER_SECONDS = 0.005
+"""What is told within it shares a round trip; viewers get changes every 100 ms anyway."""
 RETRY_SECONDS = 0.5
 
 
@@ -60,6 +62,7 @@ class Notices:
         assert self._client is not None
         while True:
             batch = [await self._outgoing.get()]
+            await asyncio.sleep(GATHER_SECONDS)
             while not self._outgoing.empty() and len(batch) < 500:
                 batch.append(self._outgoing.get_nowait())
             try:

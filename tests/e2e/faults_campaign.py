@@ -50,7 +50,7 @@ async def run_campaign(
     folder: Path,
     *,
     seed: int,
-    rate: float = 10.0,
+    rate: float = 9.0,
     rounds: int = 1,
     at_least_s: float = 0.0,
     troubles: Sequence[Trouble] = TROUBLES,
@@ -65,7 +65,7 @@ async def run_campaign(
     """
     began = time.monotonic()
     say(f"\nfaults: seed {seed}")
-    async with open_stage(folder, seed=seed) as stage:
+    async with open_stage(folder, seed=seed, poll_longest_s=16.0 * rounds) as stage:
         for _ in range(SHOWS):
             await stage.put_on_sale()
         probe_show = await stage.put_on_sale()

@@ -35,14 +35,8 @@ from services.kit.ids import new_show_id
 
 HOLD_SECONDS = 7.0
 PAYMENT_WINDOW_SECONDS = 7.0
-ENVIRONMENT = {
-    "booking": {
-        "MARQUEE_HOLD_SECONDS": str(HOLD_SECONDS),
-        "MARQUEE_PAYMENT_WINDOW_SECONDS": str(PAYMENT_WINDOW_SECONDS),
-    },
-    # The reconciler asks minutes later in life; here what was never reported must be found while the test lasts.
-    "payment": {"MARQUEE_POLL_FIRST_SECONDS": "2", "MARQUEE_POLL_LONGEST_SECONDS": "16"},
-}
+POLL_FIRST_SECONDS = 2.0
+"""The reconciler asks minutes later in life; here what was never reported must be found while the test lasts."""
 CHANNELS = 4
 CALL_TIMEOUT_S = 4.0
 PASSING = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED}
@@ -277,9 +271,19 @@ async def _buyers(stack: Stack) -> AsyncIterator[Buyer]:
 
 
 @asynccontextmanager
-async def open_stage(folder: Path, *, seed: int) -> AsyncIterator[Stage]:
+async def open_stage(folder: Path, *, seed: int, poll_longest_s: float = 16.0) -> AsyncIterator[Stage]:
     """Everything as `make run` starts it (PostgreSQL and the bus sync to disk), but short windows, no rate limits."""
-    stack = Stack(folder, rate_limits=False, environment=ENVIRONMENT)
+    environment = {
+        "booking": {
+            "MARQUEE_HOLD_SECONDS": str(HOLD_SECONDS),
+            "MARQUEE_PAYMENT_WINDOW_SECONDS": str(PAYMENT_WINDOW_SECONDS),
+        },
+        "payment": {
+            "MARQUEE_POLL_FIRST_SECONDS": str(POLL_FIRST_SECONDS),
+            "MARQUEE_POLL_LONGEST_SECONDS": str(poll_longest_s),
+        },
+    }
+    stack = Stack(folder, rate_limits=False, environment=environment)
     try:
         async with stack:
             channels = [
