@@ -35,11 +35,19 @@ class Violation:
     description: str
 
 
+MOST_TEXT = 500
+"""Characters. A refusal travels in headers, and one that repeats what the caller sent could grow beyond their limit."""
+
+
+def clipped(text: str) -> str:
+    return text if len(text) <= MOST_TEXT else text[: MOST_TEXT - 1] + "…"
+
+
 class Refusal(Exception):
     """A call that is not done, for a reason that the caller may know.
 
     Args:
-        message: a sentence for people, without internals.
+        message: a sentence for people, without internals; cut at `MOST_TEXT`.
         metadata: facts for programs, e.g. ``{"seats": "C7,C8"}``.
         violations: the fields that are wrong, when some are.
         retry_after_seconds: when it may be worth trying again.
@@ -56,9 +64,9 @@ class Refusal(Exception):
         retry_after_seconds: float | None = None,
     ) -> None:
         super().__init__(message)
-        self.message = message
+        self.message = clipped(message)
         self.metadata = dict(metadata or {})
-        self.violations = tuple(violations)
+        self.violations = tuple(Violation(each.field, clipped(each.description)) for each in violations)
         self.retry_after_seconds = retry_after_seconds
 
     def __eq__(self, other: object) -> bool:

@@ -41,10 +41,10 @@ def from_proto(money: money_pb2.Money, field: str) -> Money:
     """
     if money.currency_code not in CURRENCIES:
         raise InvalidArgument.of(f"{field}.currency_code", f"must be one of {', '.join(sorted(CURRENCIES))}")
-    if money.units < 0 or money.nanos < 0:
+    if money.units < 0:
         raise InvalidArgument.of(f"{field}.units", "must not be negative")
     if money.units > 10_000_000:
         raise InvalidArgument.of(f"{field}.units", "must not be more than 10000000")
-    if money.nanos % NANOS_A_MINOR_UNIT or money.nanos >= 1_000_000_000:
-        raise InvalidArgument.of(f"{field}.nanos", f"must be a multiple of {NANOS_A_MINOR_UNIT} below 1000000000")
+    if money.nanos % NANOS_A_MINOR_UNIT or not 0 <= money.nanos < 1_000_000_000:
+        raise InvalidArgument.of(f"{field}.nanos", f"must be a multiple of {NANOS_A_MINOR_UNIT} from 0 to 999999999")
     return Money(money.units * MINOR_UNITS + money.nanos // NANOS_A_MINOR_UNIT, money.currency_code)
