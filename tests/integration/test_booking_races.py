@@ -73,8 +73,6 @@ async def refund_reasons(house: House, booking_id: str) -> list[str]:
 async def test_a_hold_waits_for_the_shows_writer_and_sees_what_it_did(house: House) -> None:
     show_id = await house.add_show()
     async with show_locked(house, show_id) as writer:
-        holding = asyncio.create_task(answer(house.hold(uuid4(), show_id, "A1")))
-        await until_waiting(house)
         await writer.execute(
             """
             INSERT INTO seat_claims (show_id, seat_no, status, reservation_id, user_id, expires_at, fence)
@@ -83,6 +81,8 @@ async def test_a_hold_waits_for_the_shows_writer_and_sees_what_it_did(house: Hou
             (show_id, uuid4(), uuid4()),
         )
         await writer.execute("UPDATE show_versions SET version = 1, taken = 1 WHERE show_id = %s", (show_id,))
+        holding = asyncio.create_task(answer(house.hold(uuid4(), show_id, "A1")))
+        await until_waiting(house)
     assert await holding == "SEAT_TAKEN"
 
 
@@ -101,12 +101,12 @@ async def test_a_release_waits_for_the_booking_that_takes_the_hold_over(house: H
     show_id, user = await house.add_show(), uuid4()
     held = await house.hold(user, show_id, "A1")
     async with show_locked(house, show_id) as writer:
-        releasing = asyncio.create_task(answer(house.release(user, held.reservation_id)))
-        await until_waiting(house)
         await writer.execute(
             "UPDATE reservations SET status = 2, booking_id = %s WHERE reservation_id = %s",
             (uuid4(), held.reservation_id),
         )
+        releasing = asyncio.create_task(answer(house.release(user, held.reservation_id)))
+        await until_waiting(house)
     assert await releasing == "RESERVATION_CONVERTED"
 
 

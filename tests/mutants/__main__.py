@@ -66,7 +66,7 @@ class Copy:
         """The copy's code comes first: the environment's ``.pth`` names the original, which would be tested instead."""
         path = os.pathsep.join([str(self.root), str(self.root / "gen")])
         # No compiled files: a mutation of equal length within a second would be taken for what was compiled before.
-        return {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
+        return {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "300"}
 
     def is_used(self) -> bool:
         """Whether Python started as the tests are imports the copy's code."""
