@@ -7,6 +7,7 @@ plugs start a `local.stack.Stack` of their own.
 from __future__ import annotations
 
 import itertools
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -43,9 +44,16 @@ class Server:
 
 @contextmanager
 def running(
-    argv: tuple[str, ...], cwd: Path, ready: Callable[[], object], account: Account | None = None
+    argv: tuple[str, ...],
+    cwd: Path,
+    ready: Callable[[], object],
+    account: Account | None = None,
+    stop: signal.Signals = signal.SIGKILL,
 ) -> Iterator[None]:
-    """The process while the block lasts; it dies with the test run, however that ends."""
+    """The process while the block lasts; it dies with the test run, however that ends.
+
+    ``stop`` must be one that the program handles or none can ignore: a run in a shell's background ignores some.
+    """
     log = cwd / "server.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -54,7 +62,7 @@ def running(
             stdout=output,
             stderr=output,
             start_new_session=True,
-            preexec_fn=before_exec(cluster.STOP_AT_ONCE),
+            preexec_fn=before_exec(stop),
             **account_options(account),
         )
     try:
@@ -69,7 +77,7 @@ def running(
                 time.sleep(0.02)
         yield
     finally:
-        process.send_signal(cluster.STOP_AT_ONCE)
+        process.send_signal(stop)
         process.wait(PATIENCE_S)
 
 
@@ -83,7 +91,13 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         server = Server(home, ports.pick())
         argv = cluster.server_argv(home, server.port, cluster.HASTY)
         account = cluster.account()
-        with running(argv, home.log, lambda: psycopg.connect(server.url("postgres")).close(), account):
+        with running(
+            argv,
+            home.log,
+            lambda: psycopg.connect(server.url("postgres")).close(),
+            account,
+            cluster.STOP_AT_ONCE,
+        ):
             yield server
     finally:
         with suppress(OSError):

@@ -404,7 +404,11 @@ class GrpcWeb(Client):
 
     async def send(self, rpc: Rpc, wire: bytes, path: str = "") -> Answer:
         """One frame with any bytes in it, well-formed or not."""
-        response = await self._http.send(self._request(path or rpc.path, frame(wire)), stream=True)
+        return await self.post(rpc, self._encoded(frame(wire)), path)
+
+    async def post(self, rpc: Rpc, content: bytes, path: str = "", patience_s: float = PATIENCE_S) -> Answer:
+        """Anything for a body, frames or not."""
+        response = await self._http.send(self._request(path or rpc.path, content, patience_s), stream=True)
         try:
             first, trailers = b"", dict(response.headers)
             async with asyncio.timeout(PATIENCE_S):
@@ -439,7 +443,7 @@ class GrpcWeb(Client):
     @contextlib.asynccontextmanager
     async def watch(self, rpc: str, request: Json) -> AsyncIterator[Updates]:
         described = RPCS[rpc]
-        built = self._request(described.path, frame(encoded(described, request)), timeout=None)
+        built = self._request(described.path, self._encoded(frame(encoded(described, request))), timeout=None)
         response = await self._http.send(built, stream=True)
         try:
             yield _Queue(self._messages(described, response))
@@ -459,8 +463,10 @@ class GrpcWeb(Client):
     def _request(self, path: str, content: bytes, timeout: float | None = PATIENCE_S) -> httpx.Request:
         kind = "application/grpc-web-text+proto" if self._text else "application/grpc-web+proto"
         headers = {"content-type": kind, "accept": kind, "x-grpc-web": "1", **self.headers}
-        sent = base64.b64encode(content) if self._text else content
-        return self._http.build_request("POST", path, content=sent, headers=headers, timeout=timeout)
+        return self._http.build_request("POST", path, content=content, headers=headers, timeout=timeout)
+
+    def _encoded(self, frames: bytes) -> bytes:
+        return base64.b64encode(frames) if self._text else frames
 
     async def _frames(self, response: httpx.Response) -> AsyncIterator[tuple[int, bytes]]:
         left = b""

@@ -126,7 +126,7 @@ class Razorpay:
         event_id = headers.get("x-razorpay-event-id", "")[:100] or hashlib.sha256(body).hexdigest()
         try:
             content = json.loads(body)
-            event_type = str(content["event"])[:100]
+            event_type = _text(content["event"])[:100]
             payload = content["payload"]
             kind = event_type.partition(".")[0]
             return WebhookEvent(
@@ -135,7 +135,7 @@ class Razorpay:
                 attempt=_attempt(payload["payment"]["entity"]) if kind in ("payment", "order") else None,
                 refund=_refund(payload["refund"]["entity"]) if event_type in REFUND_EVENTS else None,
             )
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             # Signed, so it is Razorpay's: a kind of event that we don't know. Refusing it would make it come again.
             return WebhookEvent(event_id=event_id, type="unreadable")
 
@@ -147,15 +147,26 @@ def _sign(secret: bytes, body: bytes) -> bytes:
     return hmac.new(secret, body, hashlib.sha256).hexdigest().encode()
 
 
+def _text(value: object) -> str:
+    """What PostgreSQL can keep: no NUL, no half of a surrogate pair (its error is a ValueError too)."""
+    text = str(value)
+    if b"\0" in text.encode():
+        raise ValueError("NUL in a text")
+    return text
+
+
 def _money(entity: Mapping[str, Any]) -> Money:
-    return Money(int(entity["amount"]), str(entity["currency"]))
+    amount = int(entity["amount"])
+    if not 0 <= amount < 2**63:
+        raise ValueError(f"an amount of {amount.bit_length()} bits")
+    return Money(amount, _text(entity["currency"]))
 
 
 def _order(entity: Mapping[str, Any]) -> OrderReport:
     notes = entity.get("notes")
     return OrderReport(
-        order_id=str(entity["id"]),
-        receipt=str(entity.get("receipt") or ""),
+        order_id=_text(entity["id"]),
+        receipt=_text(entity.get("receipt") or ""),
         amount=_money(entity),
         # Razorpay writes empty notes as [].
         ours=isinstance(notes, dict) and notes.get("system") == SYSTEM_NOTE,
@@ -167,19 +178,19 @@ def _attempt(entity: Mapping[str, Any]) -> AttemptReport | None:
     if not entity.get("order_id") or entity["status"] not in ATTEMPT_STATES:
         return None
     return AttemptReport(
-        attempt_id=AttemptId(str(entity["id"])),
-        order_id=str(entity["order_id"]),
+        attempt_id=AttemptId(_text(entity["id"])),
+        order_id=_text(entity["order_id"]),
         amount=_money(entity),
         state=ATTEMPT_STATES[entity["status"]],
-        failure=str(entity.get("error_description") or "")[:500],
+        failure=_text(entity.get("error_description") or "")[:500],
     )
 
 
 def _refund(entity: Mapping[str, Any]) -> RefundReport:
     return RefundReport(
-        provider_refund_id=str(entity["id"]),
-        capture_id=AttemptId(str(entity["payment_id"])),
+        provider_refund_id=_text(entity["id"]),
+        capture_id=AttemptId(_text(entity["payment_id"])),
         amount=_money(entity),
         status=REFUND_STATES[entity["status"]],
-        receipt=str(entity.get("receipt") or ""),
+        receipt=_text(entity.get("receipt") or ""),
     )
