@@ -62,6 +62,17 @@ CARDS = [
 NO_CARDS = ["4111111111111112", "+919812345678", "123456789012", "2026-11-22 10:30:00", "A4111111111111111"]
 
 
+@pytest.mark.parametrize("length", [16, 43, 50, 65, 90, 97, 100])
+def test_a_card_number_is_refused_whatever_stands_beside_it_on_the_wire(length: int) -> None:
+    # The byte before the text is its length: "A" for 65.
+    assert looks_like_card("4111111111111111".ljust(length, "."))
+    request = user_v1.RegisterRequest()
+    request.CopyFrom(GOOD)
+    request.name = "4111111111111111".ljust(length, ".")
+    with pytest.raises(CardDataRefused):
+        check(request)
+
+
 @pytest.mark.parametrize("text", CARDS)
 def test_a_card_number_is_refused_in_any_text(text: str) -> None:
     request = user_v1.RegisterRequest()
