@@ -657,7 +657,7 @@ async def lock_request(connection: Connection, caller: str, request_id: str) -> 
     await _do(
         connection,
         "SELECT pg_advisory_xact_lock(hashtextextended(%(key)s, 0))",
-        key=f"{caller}/{request_id}",
+        key=f"{caller}/{request_id.lower()}",
     )
 
 
