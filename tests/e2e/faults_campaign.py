@@ -87,6 +87,8 @@ async def run_campaign(
                     for trouble in troubles:
                         recoveries.append(await probe.recovery(trouble, viewers))
                         say(_line(recoveries[-1]))
+                        if rounds == 1 and _enough(crowd, goals or Goals()):
+                            crowd.rate = rate / 3  # a slow machine has been at it for long; keep it from drowning
                         await asyncio.sleep(CALM_S)
                 while time.monotonic() - sale_began < most_s and (
                     time.monotonic() - sale_began < at_least_s or not _enough(crowd, goals or Goals())
