@@ -34,6 +34,7 @@ async def system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Syst
             system = System(stack, http, channel, provider)
             system.admin_token = await system.sign_in("admin@demo.marquee.test")
             yield system
+            assert system.log_lines("call_failed") == [], "something of ours broke, whatever it answered"
 
 
 @pytest.fixture(params=PROTOCOLS)
