@@ -295,12 +295,6 @@ class LiveMaps:
             live.closed = True
             live.wake()
 
-    def forget_show(self, show_id: UUID) -> None:
-        """The show's own data changed; the next viewer opens a fresh map."""
-        live = self._maps.get(show_id)
-        if live is not None and not live.viewers:
-            del self._maps[show_id]
-
     def wake_all(self) -> None:
         for live in self._maps.values():
             live.wake()

@@ -235,11 +235,6 @@ def read_refund_key(key: str) -> tuple[UUID, int] | None:
         return None
 
 
-def poll_delay_seconds(polls: int, *, first: float, longest: float) -> float:
-    """How long after the ``polls``-th question to the provider the next one comes."""
-    return float(min(longest, first * 2 ** min(polls, 30)))
-
-
 def retry_delay_seconds(tries: int) -> float:
     """How long a refund rests after its ``tries``-th call came to nothing: half a second, doubling to a minute."""
     return float(min(60.0, 0.5 * 2 ** min(tries, 10)))

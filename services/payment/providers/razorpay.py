@@ -22,8 +22,6 @@ from services.payment.provider import (
 
 SYSTEM_NOTE = "marquee"
 MOST_REFUNDS = 100
-MOST_MINOR = 2**63 - 1
-"""What the columns of amounts hold."""
 
 ATTEMPT_STATES = {
     "created": AttemptState.CREATED,
