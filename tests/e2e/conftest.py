@@ -6,6 +6,7 @@ own in ``tests/integration/test_edge_limits.py``.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import AsyncIterator
 
 import grpc
@@ -35,6 +36,8 @@ async def system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Syst
             system.admin_token = await system.sign_in("admin@demo.marquee.test")
             yield system
             assert system.log_lines("call_failed") == [], "something of ours broke, whatever it answered"
+    # pytest keeps a few runs' folders, logs included, and forgets the oldest; root's PostgreSQL lies elsewhere.
+    shutil.rmtree(stack.home.outside, ignore_errors=True)
 
 
 @pytest.fixture(params=PROTOCOLS)
