@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import OrderedDict
 from uuid import UUID
 
@@ -14,6 +15,8 @@ from services.booking.store.shows import ShowRow, ShowStore
 
 MOST_SHOWS = 20_000
 MOST_LAYOUTS = 1_000
+KEPT_SECONDS = 10.0
+"""Another process may have taken the event that a show changed; what is kept is no older than this."""
 
 
 class Shows:
@@ -22,7 +25,7 @@ class Shows:
     def __init__(self, store: ShowStore, catalog: CatalogClient) -> None:
         self._store = store
         self._catalog = catalog
-        self._shows: OrderedDict[UUID, Show] = OrderedDict()
+        self._shows: OrderedDict[UUID, tuple[Show, float]] = OrderedDict()
         self._layouts: OrderedDict[UUID, Layout] = OrderedDict()
         self._reading: dict[UUID, asyncio.Task[Show | None]] = {}
 
@@ -32,10 +35,9 @@ class Shows:
         Raises:
             grpc.aio.AioRpcError: its layout is not known yet and the catalogue does not answer.
         """
-        show = self._shows.get(show_id)
-        if show is not None:
-            self._shows.move_to_end(show_id)
-            return show
+        kept = self._shows.get(show_id)
+        if kept is not None and time.monotonic() - kept[1] < KEPT_SECONDS:
+            return kept[0]
         reading = self._reading.get(show_id)
         if reading is None:
             reading = asyncio.create_task(self._read(show_id))
@@ -53,12 +55,14 @@ class Shows:
             del self._reading[show_id]
 
     async def _read(self, show_id: UUID) -> Show | None:
+        read_at = time.monotonic()
         row = await self._store.find(show_id)
         if row is None:
             return None
         show = _show(row, await self._layout(row.layout_id))
         if self._reading.get(show_id) is asyncio.current_task():
-            self._shows[show_id] = show
+            self._shows[show_id] = (show, read_at)
+            self._shows.move_to_end(show_id)
             if len(self._shows) > MOST_SHOWS:
                 self._shows.popitem(last=False)
         return show

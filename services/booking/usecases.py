@@ -360,6 +360,7 @@ async def cancel_booking(
     found = await desk.bookings.find(booking_id, user)
     if found is None:
         raise no_such("booking")
+    desk.shows.forget(found.show_id)  # its refund policy decides about money, so none from memory
     show = await desk.shows.find(found.show_id)
     if show is None:
         raise Unavailable("the show cannot be read just now; try again", retry_after_seconds=1)
@@ -446,8 +447,8 @@ async def block_seats(request: booking_v1.BlockSeatsRequest, user_id: UserId, *,
     Raises:
         NotFound: there is no such show.
         UnknownSeat: the layout has no such seat; names the field.
-        InvalidArgument: nothing is named, or a seat is both blocked and unblocked.
-        SeatsTaken: a seat to block is held, booked or blocked; or one to unblock is not blocked.
+        InvalidArgument: nothing is named, a seat is both blocked and unblocked, or one to unblock is not blocked.
+        SeatsTaken: a seat to block is held, booked or blocked.
         RequestIdReused: the request id came before with other content.
     """
     user, show_id, request_id = UUID(user_id), UUID(request.show_id), UUID(request.request_id)
@@ -472,10 +473,12 @@ async def block_seats(request: booking_v1.BlockSeatsRequest, user_id: UserId, *,
                 raise RequestIdReused
             return booking_v1.BlockSeatsResponse.FromString(stored[2] or b"").version
         states = await claimed_states(connection, show_id, [*block, *unblock])
-        wrong = [seat_no for seat_no in block if seat_no in states]
-        wrong += [seat_no for seat_no in unblock if states.get(seat_no) != SeatState.BLOCKED]
-        if wrong:
-            raise SeatsTaken([show.layout.label_of(seat_no) for seat_no in wrong])
+        taken = [show.layout.label_of(seat_no) for seat_no in block if seat_no in states]
+        if taken:
+            raise SeatsTaken(taken)
+        for index, label in enumerate(request.unblock):
+            if states.get(show.layout.by_label[label].seat_no) is not SeatState.BLOCKED:
+                raise InvalidArgument.of(f"unblock[{index}]", f"{label} is not blocked")
         change = Change(version + 1, freed=tuple(unblock), blocked=tuple(block))
         await write_blocks(connection, show_id, change)
         await write_change(
