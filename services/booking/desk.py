@@ -44,7 +44,9 @@ class Desk:
             self.announcer.changed(change.show_id for change in changes)
 
 
-def hold_batches(holds: HoldStore, live: LiveMaps, announcer: Announcer, *, lanes: int, most: int) -> HoldBatches:
+def hold_batches(
+    holds: HoldStore, live: LiveMaps, announcer: Announcer, *, lanes: int, most: int, gather_seconds: float
+) -> HoldBatches:
     """Holds that arrive together share a call, a commit and a publish."""
 
     async def flush(wishes: Sequence[HoldWish]) -> Sequence[HoldOutcome]:
@@ -62,7 +64,7 @@ def hold_batches(holds: HoldStore, live: LiveMaps, announcer: Announcer, *, lane
             announcer.changed(change.show_id for change in changes)
         return outcomes
 
-    return Batcher(flush, lane=lambda wish: wish.show_id, lanes=lanes, most=most)
+    return Batcher(flush, lane=lambda wish: wish.show_id, lanes=lanes, most=most, gather_seconds=gather_seconds)
 
 
 async def _once_more(holds: HoldStore, wishes: Sequence[HoldWish]) -> list[HoldOutcome]:

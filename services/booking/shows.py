@@ -16,7 +16,7 @@ from services.booking.store.shows import ShowRow, ShowStore
 MOST_SHOWS = 20_000
 MOST_LAYOUTS = 1_000
 KEPT_SECONDS = 10.0
-"""Another process may have taken the event that a show changed; what is kept is no older than this."""
+"""Another process may have taken the event that a show changed; what is shown is no older than this."""
 
 
 class Shows:
@@ -29,14 +29,14 @@ class Shows:
         self._layouts: OrderedDict[UUID, Layout] = OrderedDict()
         self._reading: dict[UUID, asyncio.Task[Show | None]] = {}
 
-    async def find(self, show_id: UUID) -> Show | None:
-        """The show, or None when booking has not heard of it.
+    async def find(self, show_id: UUID, *, newer_than_seconds: float = KEPT_SECONDS) -> Show | None:
+        """The show as it was at most ``newer_than_seconds`` ago, or None when booking has not heard of it.
 
         Raises:
             grpc.aio.AioRpcError: its layout is not known yet and the catalogue does not answer.
         """
         kept = self._shows.get(show_id)
-        if kept is not None and time.monotonic() - kept[1] < KEPT_SECONDS:
+        if kept is not None and time.monotonic() - kept[1] < newer_than_seconds:
             return kept[0]
         reading = self._reading.get(show_id)
         if reading is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID, uuid5
@@ -112,7 +113,7 @@ async def hold_seats(
     """
     show_id, user = UUID(request.show_id), UUID(user_id)
     for _ in range(STALE_TRIES):
-        show = await desk.shows.find(show_id)
+        show = await desk.shows.find(show_id, newer_than_seconds=math.inf)  # the hold compares its version
         if show is None:
             raise no_such("show")
         wish = read_wish(show.layout, request.seats, [(each.area, each.quantity) for each in request.standing])
@@ -360,8 +361,7 @@ async def cancel_booking(
     found = await desk.bookings.find(booking_id, user)
     if found is None:
         raise no_such("booking")
-    desk.shows.forget(found.show_id)  # its refund policy decides about money, so none from memory
-    show = await desk.shows.find(found.show_id)
+    show = await desk.shows.find(found.show_id, newer_than_seconds=0)  # its refund policy decides about money
     if show is None:
         raise Unavailable("the show cannot be read just now; try again", retry_after_seconds=1)
     async with desk.bookings.transaction() as connection:
