@@ -28,6 +28,9 @@ RETRY_ON = "unavailable,connect-failure,refused-stream,reset,reset-before-reques
 
 # Comes after the RPCs' routes: a gRPC call that matched none of them is not transcoded and not the site's.
 _GRPC = {"name": "content-type", "string_match": {"prefix": "application/grpc"}}
+STREAM_IDLE = "60s"
+"""A live stream has a heartbeat every 5 s; one on which nothing moves for so long waits for half a request, or for a
+reader that is gone."""
 
 
 def virtual_host(rpcs: tuple[Rpc, ...], *, limits: bool, cors: dict[str, Any] | None, site: bool) -> dict[str, Any]:
@@ -79,7 +82,7 @@ def _rpc_route(rpc: Rpc, *, limits: bool) -> dict[str, Any]:
 def _action(rpc: Rpc) -> dict[str, Any]:
     action: dict[str, Any] = {"cluster": rpc.owner}
     if rpc.streaming:
-        action |= {"timeout": "0s", "idle_timeout": "0s"}
+        action |= {"timeout": "0s", "idle_timeout": STREAM_IDLE}
     else:
         # A gRPC client's own shorter deadline is kept by the client and by the service, which both see it. Not
         # `max_stream_duration`: it switches this timeout off, and knows nothing of the header that the route adds.

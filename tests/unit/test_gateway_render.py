@@ -55,9 +55,9 @@ def test_only_idempotent_rpcs_are_tried_again() -> None:
         assert ("retry_policy" in _routes()[rpc.path]["route"]) == rpc.idempotent
 
 
-def test_streams_have_no_timeout_and_no_compression() -> None:
+def test_streams_end_only_when_nothing_moves_and_are_not_compressed() -> None:
     watch = _routes()[RPCS["WatchSeats"].path]
-    assert (watch["route"]["timeout"], watch["route"]["idle_timeout"]) == ("0s", "0s")
+    assert (watch["route"]["timeout"], watch["route"]["idle_timeout"]) == ("0s", "60s")
     assert watch["typed_per_filter_config"][routes.COMPRESSOR]["disabled"]
     unary = _routes()[RPCS["GetSeatMap"].path]
     assert unary["route"]["timeout"] == "15s"
