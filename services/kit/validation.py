@@ -14,8 +14,10 @@ from services.kit.errors import CardDataRefused, InvalidArgument, Violation
 _validator = Validator()
 MAX_VIOLATIONS = 20
 
-CARD_SHAPED = re.compile(rb"(?<![0-9A-Za-z+-])[0-9](?:[ -]?[0-9]){12,18}(?![0-9A-Za-z-])")
-"""13 to 19 digits, in groups or not. A phone number's ``+`` and a UUID's letters and dashes tell them apart."""
+DIGIT_GROUPS = re.compile(rb"(?<![0-9A-Za-z+-])[0-9](?:[ -]?[0-9]){12,60}(?![0-9A-Za-z-])")
+"""13 digits or more, in groups or not. A phone number's ``+`` tells it apart."""
+CARD_DIGITS = range(13, 20)
+UUID_SHAPED = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 MANY_DIGITS = re.compile(rb"[0-9](?:[ -]?[0-9]){12}")
 """For the wire form, where a text's neighbours are its length and the next field's tag, which may look like letters."""
 
@@ -56,9 +58,20 @@ def _named(violation: object) -> Violation:
 
 
 def looks_like_card(text: str) -> bool:
-    """Whether some 13 to 19 digits in ``text`` satisfy the Luhn check."""
+    """Whether some groups of digits in ``text`` that stand together are 13 to 19 digits and satisfy the Luhn check."""
+    if UUID_SHAPED.fullmatch(text):
+        return False
+    return any(_has_card(match.group()) for match in DIGIT_GROUPS.finditer(text.encode(errors="replace")))
+
+
+def _has_card(run: bytes) -> bool:
+    """Something else, also digits, may stand before the number or behind it."""
+    groups = re.split(rb"[ -]", run)
     return any(
-        _luhn(re.sub(rb"[ -]", b"", match.group())) for match in CARD_SHAPED.finditer(text.encode(errors="replace"))
+        len(digits) in CARD_DIGITS and _luhn(digits)
+        for first in range(len(groups))
+        for last in range(first, len(groups))
+        for digits in (b"".join(groups[first : last + 1]),)
     )
 
 
