@@ -34,9 +34,13 @@ def _catches_interrupts(pid: int) -> bool:
 
 
 async def gives_up() -> None:
-    """Return when the ``make`` that started us was interrupted or is gone; never, when nothing of the kind did."""
+    """Return when the ``make`` that started us was interrupted or is gone; never, when nothing of the kind did.
+
+    One that ignores interrupts from the start, as in a shell's background, is only watched for being gone.
+    """
     parent = os.getppid()
-    if not _is_make(parent) or not _catches_interrupts(parent):
+    if not _is_make(parent):
         await asyncio.Event().wait()
-    while os.getppid() == parent and _catches_interrupts(parent):  # noqa: ASYNC110  # nobody would set an event
+    hears = _catches_interrupts(parent)
+    while os.getppid() == parent and _catches_interrupts(parent) == hears:  # noqa: ASYNC110  # nobody would set an event
         await asyncio.sleep(LOOK_EVERY_S)

@@ -100,6 +100,11 @@ async def _unsettled(stage: Stage, diary: Diary) -> tuple[list[str], list[Captur
         if now is not None
     }
     waiting = [f"booking {each.booking_id} is pending" for each in bookings.values() if each.status is Status.PENDING]
+    waiting += [
+        f"reservation {now.reservation_id} is active"
+        for _, now in await _ask_all(diary.reservations.values(), lambda kept: _reservation(stage, kept))
+        if now is not None and now.status == booking_v1.RESERVATION_STATUS_ACTIVE
+    ]
     return waiting + ledger.misplaced_captures(captures, bookings), captures, bookings
 
 

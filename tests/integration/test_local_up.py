@@ -77,7 +77,13 @@ def test_a_signal_to_make_alone_reaches_the_supervisor(tmp_path: Path, number: s
     # Make tells its children that it runs them, and they talk more then; `make test` is one.
     outer = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
     environment = {**outer, "PYTHONPATH": str(CHECKOUT)}
-    with subprocess.Popen(["make", "run"], cwd=tmp_path, env=environment, stdout=subprocess.PIPE) as make:
+
+    def hear_interrupts() -> None:  # also where this test run itself ignores them
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    with subprocess.Popen(
+        ["make", "run"], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, preexec_fn=hear_interrupts
+    ) as make:
         assert make.stdout is not None
         child = psutil.Process(int(make.stdout.readline()))
         make.send_signal(number)
