@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ledger import (
+from tests.prove.ledger import (
     Capture,
     Refund,
     SeenBooking,

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from uuid import uuid4
+from typing import Any, ClassVar
 
+import psycopg
 import redis.asyncio as redis
-from faults_buyers import Crowd
-from faults_stage import GaveUp, Refused, ShowOnSale, Stage
-from faults_viewers import Viewer
 
-from marquee.booking import v1 as booking_v1
 from marquee.payment import v1 as payment_v1
+from tests.prove.buyers import Crowd
+from tests.prove.clients import GaveUp, Refused
+from tests.prove.stage import ShowOnSale, Stage
+from tests.prove.viewers import Viewer
 
 PROBE_PAUSE_S = 0.2
 VIEWERS_RIGHT_WITHIN_S = 10.0
 CAPTURES_IN_BETWEEN = 4
+AIM_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,27 @@ class Recovery:
     viewers_s: float | None
     viewers_problem: str = ""
 
+    @property
+    def problem(self) -> str:
+        """Empty when all worked again in time."""
+        if self.hold_s is None or self.payment_s is None or self.confirmed_s is None:
+            return f"{self.name}: no hold, payment or confirmation for long after it: {self}"
+        if max(self.hold_s, self.payment_s) > self.served_within_s:
+            return (
+                f"{self.name}: served again after {max(self.hold_s, self.payment_s):.1f} s, not {self.served_within_s}"
+            )
+        return self.viewers_problem
+
+    def line(self) -> str:
+        def seconds(value: float | None) -> str:
+            return "   -  " if value is None else f"{value:5.1f}s"
+
+        viewers = f"  viewers right {seconds(self.viewers_s)}" if self.viewers_s or self.viewers_problem else ""
+        return (
+            f"{self.name:<48} hold {seconds(self.hold_s)}  payment {seconds(self.payment_s)}"
+            f"  confirmed {seconds(self.confirmed_s)}{viewers}"
+        )
+
 
 def kill(part: str) -> Callable[[Crowd], Awaitable[None]]:
     """kill -9. What was killed is started again by its supervisor, as it would be in production."""
@@ -59,18 +82,39 @@ def kill(part: str) -> Callable[[Crowd], Awaitable[None]]:
     return strike
 
 
-def flush(part: str) -> Callable[[Crowd], Awaitable[None]]:
-    """FLUSHALL."""
+def kill_after(part: str, changed: str) -> Callable[[Crowd], Awaitable[None]]:
+    """kill -9 in the very moment in which a commit becomes visible: what should have been in it, and is done after it
+    instead, is then lost.
+
+    Args:
+        changed: SQL over booking's database, whose answer changes with the commit that is aimed at.
+    """
+
+    def aim(stage: Stage) -> None:
+        with (
+            suppress(psycopg.Error),
+            psycopg.connect(stage.stack.database_url("booking"), autocommit=True) as connection,
+        ):
+            before, deadline = connection.execute(changed.encode()).fetchone(), time.monotonic() + AIM_S
+            while connection.execute(changed.encode()).fetchone() == before and time.monotonic() < deadline:
+                pass
+            stage.stack.part(part).kill()
 
     async def strike(crowd: Crowd) -> None:
-        await _flush(crowd.stage, part)
+        await crowd.stage.stack.part(part).ready()
+        await asyncio.to_thread(aim, crowd.stage)
 
     return strike
 
 
-async def _flush(stage: Stage, part: str) -> None:
-    async with redis.Redis.from_url(stage.stack.url(part), protocol=2) as client:
-        await client.flushall()
+def flush(part: str) -> Callable[[Crowd], Awaitable[None]]:
+    """FLUSHALL."""
+
+    async def strike(crowd: Crowd) -> None:
+        async with redis.Redis.from_url(crowd.stage.stack.url(part), protocol=2) as client:
+            await client.flushall()
+
+    return strike
 
 
 async def flush_between_add_and_read(crowd: Crowd) -> None:
@@ -82,19 +126,19 @@ async def flush_between_add_and_read(crowd: Crowd) -> None:
         payments: list[payment_v1.Payment] = []
         while len(payments) < CAPTURES_IN_BETWEEN:
             with suppress(GaveUp, Refused):
-                buyer = await stage.new_buyer()
-                booking = await crowd.book(buyer, await crowd.hold_some(buyer))
-                payments.append(await crowd.initiate(buyer, booking))
+                buyer = crowd.new("pays into a bus that forgets")
+                payments.append(await buyer.initiate(await buyer.book(await buyer.hold_some())))
         booking_process.freeze()
         try:
             await asyncio.sleep(1.3)  # the read that booking has under way ends empty after a second
             for payment in payments:
-                await stage.pay(payment.provider_order_id)
+                await buyer.pay(payment.provider_order_id)
             wanted = {payment.payment_id for payment in payments}
             async with asyncio.timeout(10):
                 while not wanted <= await _payments_on(bus):
                     await asyncio.sleep(0.02)
-            read = {group["name"]: group["lag"] for group in await bus.xinfo_groups("payment.completed")}
+            groups: Any = await bus.xinfo_groups("payment.completed")
+            read = {group["name"]: group["lag"] for group in groups}
             assert read[b"booking"] >= len(wanted), f"booking has read what it should not have: {read}"
             await bus.flushall()
         finally:
@@ -102,9 +146,12 @@ async def flush_between_add_and_read(crowd: Crowd) -> None:
 
 
 async def _payments_on(bus: redis.Redis) -> set[str]:
-    entries = await bus.xrevrange("payment.completed", count=200)
+    entries: Any = await bus.xrevrange("payment.completed", count=200)
     return {payment_v1.PaymentCompleted.FromString(fields[b"payload"]).payment_id for _, fields in entries}
 
+
+LAST_CAPTURE = "SELECT count(*) FROM captures"
+LAST_BOOKING = "SELECT count(*) FROM bookings"
 
 TROUBLES: Sequence[Trouble] = (
     # Those that leave refunds leased for a minute come first, so that the end need not wait for them.
@@ -116,8 +163,17 @@ TROUBLES: Sequence[Trouble] = (
     Trouble("FLUSHALL of the bus", flush("bus"), viewers_right=True),
     Trouble("kill -9 of the cache", kill("cache")),
     Trouble("kill -9 of the bus", kill("bus")),
+    Trouble("kill -9 of booking just after a capture's commit", kill_after("booking", LAST_CAPTURE)),
     Trouble("FLUSHALL of the bus between add and read", flush_between_add_and_read, viewers_right=True),
 )
+MORE_TROUBLES: Sequence[Trouble] = (
+    *TROUBLES,
+    Trouble("kill -9 of booking just after a booking's commit", kill_after("booking", LAST_BOOKING)),
+    Trouble("kill -9 of the edge", kill("edge")),
+    Trouble("kill -9 of the catalogue", kill("catalog")),
+    Trouble("kill -9 of the user service", kill("user")),
+)
+"""Every part in turn. The provider is somebody else's: it errs in other ways."""
 
 
 @dataclass
@@ -126,7 +182,7 @@ class ProviderMoods:
 
     stage: Stage
     silent_ms: list[tuple[int, int]] = field(default_factory=list)
-    MOODS = (
+    MOODS: ClassVar[Sequence[Mapping[str, int]]] = (
         {},
         {"webhook_repeat": 3, "webhook_shuffle_ms": 1500},
         {"webhook_drop_percent": 100},
@@ -154,7 +210,7 @@ class ProviderMoods:
 
 @dataclass
 class Probe:
-    """A buyer on a show of its own, who wants a seat, a payment and a confirmation right after a fault."""
+    """Somebody on a show of its own, who wants a seat, a payment and a confirmation right after a fault."""
 
     crowd: Crowd
     show: ShowOnSale
@@ -167,7 +223,7 @@ class Probe:
         async def viewers_right() -> float:
             await asyncio.sleep(1.0)  # changes that came after the fault count too
             left = VIEWERS_RIGHT_WITHIN_S - 1.0
-            return 1.0 + max(await asyncio.gather(*(viewer.until_right(left) for viewer in viewers)))
+            return 1.0 + max(await asyncio.gather(*(viewer.until_current(left) for viewer in viewers)))
 
         looking = asyncio.create_task(viewers_right()) if trouble.viewers_right else None
         hold_s, (payment_s, confirmed_s) = await asyncio.gather(
@@ -183,18 +239,11 @@ class Probe:
             trouble.name, trouble.served_within_s, hold_s, payment_s, confirmed_s, viewers_s, viewers_problem=problem
         )
 
-    async def _hold(self) -> tuple[object, booking_v1.Reservation]:
-        stage = self.crowd.stage
-        buyer = await stage.new_buyer()
-        request = booking_v1.CreateReservationRequest(
-            request_id=str(uuid4()), show_id=self.show.show_id, seats=[stage.randomly.choice(self.show.labels)]
-        )
-        return buyer, await stage.ask(stage.booking.CreateReservation, request, buyer, once=True)
-
     async def _first_hold(self, began: float, patience_s: float) -> float | None:
+        dice = self.crowd.stage.randomly
         while time.monotonic() - began < patience_s:
             with suppress(GaveUp, Refused):
-                await self._hold()
+                await self.crowd.new("probe").hold(self.show, dice.choice(self.show.labels), patience_s=0.0)
                 return time.monotonic() - began
             await asyncio.sleep(PROBE_PAUSE_S)
         return None
@@ -202,15 +251,14 @@ class Probe:
     async def _first_purchase(self, began: float, trouble: Trouble) -> tuple[float | None, float | None]:
         """When the first payment could be initiated, and when the first purchase was seen confirmed."""
         initiated: float | None = None
-        crowd = self.crowd
+        dice = self.crowd.stage.randomly
         while time.monotonic() - began < trouble.served_within_s + 20:
             with suppress(GaveUp, Refused):
-                buyer = await crowd.stage.new_buyer()
-                held = await crowd.hold(buyer, self.show, crowd.stage.randomly.choice(self.show.labels))
-                booking = await crowd.book(buyer, held)
-                payment = await crowd.initiate(buyer, booking)
+                buyer = self.crowd.new("probe")
+                booking = await buyer.book(await buyer.hold(self.show, dice.choice(self.show.labels)))
+                payment = await buyer.initiate(booking)
                 initiated = initiated or time.monotonic() - began
-                await crowd.stage.pay(payment.provider_order_id)
-                if await crowd.confirmed(buyer, booking.booking_id, patience_s=12):
+                await buyer.pay(payment.provider_order_id)
+                if await buyer.sees_confirmed(booking.booking_id, patience_s=12):
                     return initiated, time.monotonic() - began
         return initiated, None
