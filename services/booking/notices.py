@@ -20,7 +20,7 @@ Receiver = Callable[[str, bytes], None]
 KEEPER_CHANNEL = "marquee:booking"
 """Always subscribed, because a connection without any channel cannot listen."""
 LONGEST_QUEUE = 5_000
-GATHER_SECONDS = 0.005
+GATHER_SECONDS = 0.02
 """What is told within it shares a round trip; viewers get changes every 100 ms anyway."""
 RETRY_SECONDS = 0.5
 

@@ -1,14 +1,15 @@
 """Work that arrives together is done together: while one batch is under way, the next one gathers.
 
 An item that comes when nothing is under way leaves at once. Right after a batch the next one waits some milliseconds
-for company: its callers' next items arrive one by one, and a call for each would cost several times one for all.
+for company: its callers' next items arrive one by one, and a call for each would cost several times one for all. For
+the same reason batches run one after the other, unless one is slow (it waits for a lock, say): then others overtake it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Generic, TypeVar
 
@@ -16,21 +17,23 @@ from services.kit.errors import Overloaded
 
 CLOSE_SECONDS = 0.02
 """A batch that begins so soon after its predecessor is taken as one of many."""
+SLOW_SECONDS = 0.03
+"""A batch that takes longer is overtaken."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 class Batcher(Generic[Item, Result]):
-    """Groups items into calls of ``flush``.
+    """Groups items into calls of ``flush``, fairly over their lanes.
 
-    Items with the same ``lane`` key never run in two batches at once, so that two batches of one process do not wait
-    for each other's row lock.
+    Items of one ``lane`` never run in two batches at once, so that two batches of one process do not wait for each
+    other's row lock, and a lane that is slow is waited for by nobody else.
 
     Args:
         flush: does a batch; answers one result (or exception, as a value) for each item, in order.
         lane: what must not be split over batches that run at once (a show).
-        lanes: how many batches may be under way.
+        at_once: how many batches may be under way when some are slow.
         most: items in a batch.
         gather_seconds: how long a batch that follows close upon another waits for company.
         waiting: items that may wait in a lane; a further one is refused.
@@ -41,19 +44,22 @@ class Batcher(Generic[Item, Result]):
         flush: Callable[[Sequence[Item]], Awaitable[Sequence[Result | Exception]]],
         *,
         lane: Callable[[Item], Hashable],
-        lanes: int = 2,
+        at_once: int = 4,
         most: int = 32,
         gather_seconds: float = 0.0,
         waiting: int = 2_000,
     ) -> None:
         self._flush = flush
         self._lane = lane
+        self._at_once = at_once
         self._most = most
         self._gather_seconds = gather_seconds
-        self._waiting = waiting
-        self._queues: list[deque[tuple[Item, asyncio.Future[Result]]]] = [deque() for _ in range(lanes)]
-        self._running: list[asyncio.Task[None] | None] = [None] * lanes
-        self._ended = [0.0] * lanes
+        self._most_waiting = waiting
+        self._lanes: OrderedDict[Hashable, deque[tuple[Item, asyncio.Future[Result]]]] = OrderedDict()
+        self._busy: set[Hashable] = set()
+        self._batches: set[asyncio.Task[None]] = set()
+        self._driving: asyncio.Task[None] | None = None
+        self._ended = 0.0
 
     async def add(self, item: Item) -> Result:
         """The result of ``item``. A caller that goes away does not take the batch with it.
@@ -61,35 +67,70 @@ class Batcher(Generic[Item, Result]):
         Raises:
             Overloaded: too many wait already.
         """
-        number = hash(self._lane(item)) % len(self._queues)
-        queue = self._queues[number]
-        if len(queue) >= self._waiting:
+        lane = self._lane(item)
+        queue = self._lanes.get(lane)
+        if queue is None:
+            queue = self._lanes[lane] = deque()
+        if len(queue) >= self._most_waiting:
             raise Overloaded("too many people want this at once; try again", retry_after_seconds=1)
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         queue.append((item, future))
-        if self._running[number] is None:
-            self._running[number] = asyncio.create_task(self._drain(number))
+        if self._driving is None:
+            self._driving = asyncio.create_task(self._drive())
         return await future
 
-    async def _drain(self, number: int) -> None:
-        queue = self._queues[number]
+    async def _drive(self) -> None:
+        """Start batches until nothing waits."""
         try:
-            while queue:
-                if len(queue) < self._most and time.monotonic() - self._ended[number] < CLOSE_SECONDS:
+            while self._lanes:
+                if self._batches:
+                    patience = SLOW_SECONDS if len(self._batches) < self._at_once else None
+                    ended, _ = await asyncio.wait(self._batches, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+                    if ended:
+                        continue
+                elif time.monotonic() - self._ended < CLOSE_SECONDS and self._fewer_than_most():
                     await asyncio.sleep(self._gather_seconds)
-                batch = [queue.popleft() for _ in range(min(self._most, len(queue)))]
-                batch = [(item, future) for item, future in batch if not future.done()]
-                if batch:
-                    await self._run(batch)
-                    self._ended[number] = time.monotonic()
+                if not self._start() and self._batches:
+                    await asyncio.wait(self._batches, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            self._running[number] = None
+            self._driving = None
 
-    async def _run(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> None:
+    def _fewer_than_most(self) -> bool:
+        return sum(map(len, self._lanes.values())) < self._most
+
+    def _start(self) -> bool:
+        """Begin a batch of what waits in lanes that no batch is busy with; False when there is nothing."""
+        batch: list[tuple[Item, asyncio.Future[Result]]] = []
+        lanes = []
+        for lane in [lane for lane in self._lanes if lane not in self._busy]:
+            queue = self._lanes[lane]
+            lanes.append(lane)
+            while queue and len(batch) < self._most:
+                entry = queue.popleft()
+                if not entry[1].done():
+                    batch.append(entry)
+            if queue:
+                self._lanes.move_to_end(lane)  # the others come first next time
+            else:
+                del self._lanes[lane]
+            if len(batch) == self._most:
+                break
+        if not batch:
+            return False
+        self._busy.update(lanes)
+        task = asyncio.create_task(self._run(batch, lanes))
+        self._batches.add(task)
+        task.add_done_callback(self._batches.discard)
+        return True
+
+    async def _run(self, batch: list[tuple[Item, asyncio.Future[Result]]], lanes: Sequence[Hashable]) -> None:
         try:
             results = await self._flush([item for item, _ in batch])
         except Exception as error:  # every waiter learns of it
             results = [error] * len(batch)
+        finally:
+            self._ended = time.monotonic()
+            self._busy.difference_update(lanes)
         for (_, future), result in zip(batch, results, strict=True):
             if future.done():
                 continue

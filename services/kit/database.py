@@ -11,6 +11,8 @@ from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from services.kit import arrays
+
 Connection = AsyncConnection[TupleRow]
 Pool = AsyncConnectionPool[Connection]
 
@@ -35,6 +37,7 @@ async def open_pool(url: str, *, size: int, wait_seconds: float = 5.0, name: str
         reconnect_timeout=3600,
         name=name,
         kwargs=kwargs,
+        configure=_configure,
         open=False,
     )
     await pool.open()
@@ -42,6 +45,10 @@ async def open_pool(url: str, *, size: int, wait_seconds: float = 5.0, name: str
         yield pool
     finally:
         await pool.close(timeout=5)
+
+
+async def _configure(connection: Connection) -> None:
+    arrays.register(connection.adapters)
 
 
 @asynccontextmanager
