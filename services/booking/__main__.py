@@ -69,7 +69,7 @@ async def open_desk(settings: BookingSettings, stack: AsyncExitStack) -> Desk:
             holds,
             live,
             announcer,
-            lanes=settings.batch_lanes,
+            at_once=settings.batches_at_once,
             most=settings.batch_most,
             gather_seconds=settings.batch_gather_seconds,
         ),

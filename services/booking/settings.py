@@ -24,10 +24,10 @@ class BookingSettings(ServiceSettings):
     gst_high_basis_points: int = Field(default=1_800, ge=0, le=10_000)
     gst_fee_basis_points: int = Field(default=1_800, ge=0, le=10_000)
 
-    batch_lanes: int = Field(default=2, ge=1, le=16, description="hold batches that may be under way at once")
+    batches_at_once: int = Field(default=4, ge=1, le=16, description="hold batches under way when some are slow")
     batch_most: int = Field(default=32, ge=1, le=500)
     batch_gather_seconds: float = Field(
-        default=0.01, ge=0, description="how long a batch that follows close upon another waits for company"
+        default=0.005, ge=0, description="how long a batch that follows close upon another waits for company"
     )
     sweep_seconds: float = Field(default=0.25, gt=0, description="between looks for holds that are over")
     announce_seconds: float = Field(default=10.0, gt=0, description="between seat.availability events of a show")
