@@ -19,7 +19,6 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import psycopg
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -114,21 +113,6 @@ async def _echo(stack: Stack) -> tuple[str, asyncio.subprocess.Process]:
     raise SystemExit("bench: the echo service did not start")
 
 
-async def _shows_are_there(stack: Stack) -> None:
-    """Booking learns of the demo shows by events."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        counts = []
-        for name in ("catalog", "booking"):
-            async with await psycopg.AsyncConnection.connect(stack.database_url(name)) as connection:
-                row = await (await connection.execute("SELECT count(*) FROM shows")).fetchone()
-                counts.append(row[0] if row else 0)
-        if counts[0] and counts[0] == counts[1]:
-            return
-        await asyncio.sleep(0.2)
-    raise SystemExit("bench: booking did not learn of the demo shows")
-
-
 async def _run(rounds: int, count: int) -> None:
     console = Console(width=110)
     console.print(f"machine: {machine.describe()}")
@@ -138,7 +122,6 @@ async def _run(rounds: int, count: int) -> None:
     try:
         async with stack:
             await demo_data.load(stack)
-            await _shows_are_there(stack)
             address, echo = await _echo(stack)
             key = user_keys(stack.home.keys).signing(time.time())
             users = list(tokens.synthetic_access_tokens(key, USERS, "customer", time.time()))

@@ -11,12 +11,16 @@ import sys
 import time
 from collections.abc import Mapping
 
+import psycopg
+
 from local import postgres, status
 from local.home import CHECKOUT, Home
 from local.stack import Stack
 from local.trouble import Trouble
 
-LOAD = "import asyncio, sys; from local.demo import load; print(asyncio.run(load(sys.argv[1])))"
+LOAD = "import asyncio, os; from local.demo import load; print(asyncio.run(load(os.environ['MARQUEE_DATABASE_URL'])))"
+SHOWS_TO_COME = "SELECT count(*) FROM shows WHERE start_time > now()"
+LONGEST_NEWS_SECONDS = 60
 
 
 def is_there() -> bool:
@@ -25,15 +29,33 @@ def is_there() -> bool:
 
 
 async def load(stack: Stack) -> None:
-    """Have the demo data and the demo accounts in ``stack``; what is there already stays as it is.
+    """Have the demo data and the demo accounts in ``stack``, ready for sale; what is there already stays as it is.
 
     Raises:
         Trouble: some of it could not be loaded.
     """
     await asyncio.gather(
-        _run("-c", LOAD, stack.database_url("catalog"), environment=stack.env_for("catalog")),
+        _run("-c", LOAD, environment=stack.env_for("catalog")),
         _run("-m", "services.user", "accounts", "--demo", environment=stack.env_for("user")),
     )
+    if {"booking", "relay"} <= {process.part.name for process in stack.parts}:
+        await _booking_knows_the_shows(stack)
+
+
+async def _booking_knows_the_shows(stack: Stack) -> None:
+    """Booking learns of the shows by events; before that, nobody can hold a seat of them."""
+    deadline = time.monotonic() + LONGEST_NEWS_SECONDS
+    while time.monotonic() < deadline:
+        if await _shows_to_come(stack, "booking") >= await _shows_to_come(stack, "catalog"):
+            return
+        await asyncio.sleep(0.1)
+    raise Trouble("booking is slow to learn of the demo shows, everything else runs; seats can be held a little later.")
+
+
+async def _shows_to_come(stack: Stack, service: str) -> int:
+    async with await psycopg.AsyncConnection.connect(stack.database_url(service)) as connection:
+        row = await (await connection.execute(SHOWS_TO_COME)).fetchone()
+    return row[0] if row else 0
 
 
 async def _run(*arguments: str, environment: Mapping[str, str]) -> None:
