@@ -14,8 +14,9 @@ from pathlib import Path
 import psycopg
 import redis.asyncio as redis
 
+from bench.rounds import Ratio, Round
+from bench.stage import Stage
 from local import postgres
-from local.stack import Stack
 from marquee.booking import v1 as booking_v1
 from marquee.payment import v1 as payment_v1
 
@@ -39,10 +40,26 @@ class Confirmed:
         return self.count / self.seconds
 
 
+RATIOS = (Ratio("confirm / the same writes in pgbench", "confirm", ("pgbench",), 0.40),)
+
+
 class Confirmations:
-    def __init__(self, stack: Stack) -> None:
-        self._stack = stack
-        self._url = stack.database_url("booking")
+    """The subject ``confirms``."""
+
+    def __init__(self, stage: Stage, count: int) -> None:
+        self._stage = stage
+        self._count = count
+        self._stack = stage.stack
+        self._url = stage.stack.database_url("booking")
+
+    async def round(self) -> Round:
+        made = Round()
+        for name, confirm in (("confirm", self.by_service), ("pgbench", self.by_pgbench)):
+            spending = self._stage.spending()
+            confirmed = await confirm(self._count)
+            made.rates[name] = confirmed.rate
+            made.spent[name] = {part: cpu / confirmed.count for part, cpu in spending.so_far().items()}
+        return made
 
     async def prepare(self, count: int) -> None:
         """Make ``count`` bookings that wait for their money."""

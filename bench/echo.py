@@ -1,8 +1,13 @@
-"""The floor of an RPC: the contract's CreateReservation behind the kit's whole interceptor, answered at once, empty."""
+"""The floors of an RPC: the contract's CreateReservation, answered at once, empty.
+
+``python -m bench.echo echo`` answers behind the kit's whole interceptor, ``bare`` by grpcio alone.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import signal
+import sys
 from typing import Any
 
 import grpc
@@ -11,7 +16,7 @@ import uvloop
 from marquee.booking import v1 as booking_v1
 from services.kit.lifecycle import Lifecycle
 from services.kit.logs import configure_logs
-from services.kit.server import GrpcServer
+from services.kit.server import OPTIONS, GrpcServer
 from services.kit.settings import ServiceSettings
 
 
@@ -22,7 +27,18 @@ class EmptyBookings(booking_v1.BookingServiceServicer):
         return booking_v1.Reservation()
 
 
-async def main() -> None:
+async def bare() -> None:
+    server = grpc.aio.server(options=OPTIONS)
+    booking_v1.add_BookingServiceServicer_to_server(EmptyBookings(), server)
+    server.add_insecure_port(ServiceSettings().listen)
+    await server.start()
+    ended = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
+    await ended.wait()
+    await server.stop(None)
+
+
+async def echo() -> None:
     settings = ServiceSettings()
     configure_logs("echo", style=settings.log_format, level=settings.log_level)
     server = GrpcServer(settings, ["marquee.booking.v1.BookingService"], Lifecycle())
@@ -32,4 +48,4 @@ async def main() -> None:
 
 if __name__ == "__main__":
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(main())
+        runner.run(bare() if sys.argv[1:] == ["bare"] else echo())

@@ -1,4 +1,4 @@
-"""Holds: distinct users and seats, so that every one of them should succeed."""
+"""Holds that should all succeed, on many shows or on one, and holds that should all be refused."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import grpc
 import psycopg
+from google.protobuf import json_format
 
 from local.stack import Stack
 from marquee.booking import v1 as booking_v1
@@ -15,7 +16,8 @@ from marquee.catalog import v1 as catalog_v1
 
 METHOD = "/marquee.booking.v1.BookingService/CreateReservation"
 SEATS = 2
-HOLDS_A_USER_AND_SHOW = 2
+CROWDED = 200
+"""Shows that are kept for crowds."""
 
 
 class HoldCalls:
@@ -25,7 +27,9 @@ class HoldCalls:
     """
 
     def __init__(self, tokens: list[str], shows: list[tuple[str, list[str]]]) -> None:
-        self._calls = self._all(tokens, shows)
+        self._tokens = tokens
+        self._crowded = shows[-CROWDED:]
+        self._calls = self._all(tokens, shows[:-CROWDED])
 
     @classmethod
     async def of(cls, stack: Stack, tokens: list[str], *, shows: int) -> HoldCalls:
@@ -47,11 +51,40 @@ class HoldCalls:
         return cls(tokens, [(str(show_id), labels[layout_id]) for show_id, layout_id in rows if labels[layout_id]])
 
     def take(self, count: int) -> list[tuple[str, bytes]]:
+        """The next calls, for many shows."""
         return list(itertools.islice(self._calls, count))
+
+    def take_rest(self, count: int) -> list[tuple[str, bytes]]:
+        """The next calls as JSON."""
+        return [
+            (
+                token,
+                json_format.MessageToJson(booking_v1.CreateReservationRequest.FromString(raw), indent=None).encode(),
+            )
+            for token, raw in self.take(count)
+        ]
+
+    def sell_out(self) -> tuple[str, list[str], list[tuple[str, bytes]]]:
+        """A show that no other call names, its seats, and calls that hold them all, a pair each."""
+        show_id, labels = self._crowded.pop()
+        pairs = range(0, len(labels) - 1, SEATS)
+        return (
+            show_id,
+            labels,
+            [
+                _call(self._tokens[(pair // SEATS) % len(self._tokens)], show_id, labels[pair : pair + SEATS])
+                for pair in pairs
+            ],
+        )
+
+    def in_vain(self, show_id: str, labels: list[str], count: int) -> list[tuple[str, bytes]]:
+        """Calls for seats that the first half of the users have, by the others."""
+        late = self._tokens[len(self._tokens) // 2 :]
+        pairs = [labels[first : first + SEATS] for first in range(0, len(labels) - 1, SEATS)]
+        return [_call(late[number % len(late)], show_id, pairs[number % len(pairs)]) for number in range(count)]
 
     @staticmethod
     def _all(tokens: list[str], shows: list[tuple[str, list[str]]]) -> Iterator[tuple[str, bytes]]:
-        number = 0
         for first in itertools.count(0, SEATS):
             usable = [(show_id, labels) for show_id, labels in shows if first + SEATS <= len(labels)]
             if not usable:
@@ -59,8 +92,9 @@ class HoldCalls:
             # A user comes back to the same show only after everybody else, and never more than twice.
             for place, (show_id, labels) in enumerate(usable):
                 user = (place + first // SEATS * 7) % len(tokens)
-                request = booking_v1.CreateReservationRequest(
-                    request_id=str(uuid.uuid4()), show_id=show_id, seats=labels[first : first + SEATS]
-                )
-                number += 1
-                yield tokens[user], request.SerializeToString()
+                yield _call(tokens[user], show_id, labels[first : first + SEATS])
+
+
+def _call(token: str, show_id: str, seats: list[str]) -> tuple[str, bytes]:
+    request = booking_v1.CreateReservationRequest(request_id=str(uuid.uuid4()), show_id=show_id, seats=seats)
+    return token, request.SerializeToString()

@@ -1,7 +1,8 @@
-"""A load generator that costs next to nothing: unary gRPC over hand-made HTTP/2 frames, in a process of its own.
+"""A load generator that costs next to nothing: gRPC, or REST, over hand-made HTTP/2 frames, in a process of its own.
 
 A client library would take as much CPU a call as the service that it measures. Here every request is made beforehand,
-and of an answer only its frames' headers are read: it was good when a message came, refused when only trailers did.
+and of an answer only its frames' headers are read: it was good when a message came, refused when only trailers did. A
+REST call was good when the status was 200.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 8
 ACK = END_STREAM = 1
 END_HEADERS = 4
+STATUS_200 = 0x88
+"""``:status 200`` in HPACK's static table; it stands first, or behind a table size update."""
 LARGEST_WINDOW = 2**31 - 1
 FIRST_WINDOW = 65_535
 GIVE_UP_SECONDS = 60
@@ -32,8 +35,9 @@ class Load:
 
     Args:
         address: ``host:port`` of a server that speaks h2c.
-        method: ``/marquee.booking.v1.BookingService/CreateReservation``.
+        method: ``/marquee.booking.v1.BookingService/CreateReservation``, or the path of a REST POST.
         calls: (access token, serialized request) of each call, sent once each.
+        rest: whether the requests are JSON for a REST path.
         connections: how many connections share the calls.
         in_flight: calls that wait for their answer, on each connection.
         core: the processor to stay on; None for any.
@@ -45,6 +49,7 @@ class Load:
     connections: int = 4
     in_flight: int = 16
     core: int | None = None
+    rest: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,12 +89,14 @@ async def _run(load: Load) -> Measured:
     requests = []
     for token, body in load.calls:
         head = heads.setdefault(token, _head(load, token))
-        requests.append((head, b"\0" + struct.pack(">I", len(body)) + body))
+        requests.append((head, body if load.rest else b"\0" + struct.pack(">I", len(body)) + body))
     source = iter(requests)
     loop = asyncio.get_running_loop()
     connections = []
     for _ in range(load.connections):
-        _, connection = await loop.create_connection(lambda: Connection(source, load.in_flight), host, int(port))
+        _, connection = await loop.create_connection(
+            lambda: Connection(source, load.in_flight, rest=load.rest), host, int(port)
+        )
         connections.append(connection)
     await asyncio.wait_for(asyncio.gather(*(connection.settled for connection in connections)), 10)
     before, started = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
@@ -115,7 +122,7 @@ def _head(load: Load, token: str) -> bytes:
         (b":scheme", b"http"),
         (b":path", load.method.encode()),
         (b":authority", load.address.encode()),
-        (b"content-type", b"application/grpc"),
+        (b"content-type", b"application/json" if load.rest else b"application/grpc"),
         (b"te", b"trailers"),
         (b"authorization", b"Bearer " + token.encode()),
     )
@@ -141,8 +148,9 @@ def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
 class Connection(asyncio.Protocol):
     """One HTTP/2 connection that keeps ``in_flight`` calls under way until ``source`` has no more."""
 
-    def __init__(self, source: Iterator[tuple[bytes, bytes]], in_flight: int) -> None:
+    def __init__(self, source: Iterator[tuple[bytes, bytes]], in_flight: int, *, rest: bool = False) -> None:
         self._source = source
+        self._rest = rest
         self._in_flight = in_flight
         self._buffer = bytearray()
         self._stream = -1
@@ -209,8 +217,10 @@ class Connection(asyncio.Protocol):
             at = payload + length
             if kind == DATA:
                 self._received += length
-                if length:
+                if length and not self._rest:
                     self._answered.add(stream)
+            elif kind == HEADERS and self._rest and STATUS_200 in buffer[payload : payload + 2]:
+                self._answered.add(stream)
             if kind in (DATA, HEADERS):
                 if flags & END_STREAM:
                     ended += self._end(stream, stream in self._answered)
