@@ -7,6 +7,8 @@ Every status has two mappers, and the first that matches wins. REST gets JSON; g
 from __future__ import annotations
 
 import base64
+import json
+import urllib.parse
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +18,14 @@ from marquee.edge.v1 import errors_pb2
 
 DOMAIN = "marquee"
 ERROR_INFO = "type.googleapis.com/google.rpc.ErrorInfo"
+BAD_REQUEST = "type.googleapis.com/google.rpc.BadRequest"
+UNREAD = "x-marquee-unread"
+"""Marks an answer in which Envoy's own words stand, for ``envoy/faults.lua`` to make more of it and remove the mark."""
+
+CEL = "type.googleapis.com/envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter"
+
+_TRANSCODER = "response.code_details.contains('grpc_json_transcode_failure')"
+_SCRIPT = "response.code_details == 'lua_response'"
 
 
 @dataclass(frozen=True)
@@ -32,8 +42,16 @@ class Refusal:
     """Every status from this one on, for those that have no line of their own."""
     http_status: int | None = None
     """What REST gets instead of the reason's own status."""
-    names_the_fault: bool = False
-    """Whether Envoy's text is meant for clients (the transcoder names the field that it cannot read)."""
+    when: str = ""
+    """What else must hold, in CEL: which of Envoy's filters refused."""
+    field: str = ""
+    """What is at fault. The message is then ``field: rule``, as the services' are."""
+    in_envoys_words: bool = False
+    """Whether Envoy's text is meant for clients: it tells what it cannot read."""
+
+    @property
+    def text(self) -> str:
+        return f"{self.field}: {self.message}" if self.field else self.message
 
     @property
     def answer(self) -> errors_pb2.Answer:
@@ -45,10 +63,52 @@ class Refusal:
 
 REFUSALS = (
     Refusal("OVERLOADED", "too much is going on at this moment; try again soon", flags=("UO", "OM")),
-    Refusal("INVALID_ARGUMENT", "the request cannot be read", status=400, names_the_fault=True),
+    Refusal(
+        "INVALID_ARGUMENT",
+        "the request cannot be read",
+        status=400,
+        when=f"{_TRANSCODER} || {_SCRIPT}",
+        in_envoys_words=True,
+    ),
+    Refusal(
+        "INVALID_ARGUMENT",
+        "must not hold an escaped slash, backslash or NUL (%2F, %5C, %00) nor a fragment (#)",
+        status=400,
+        when="response.code_details == 'path_normalization_failed'",
+        field="path",
+    ),
+    Refusal(
+        "INVALID_ARGUMENT",
+        "is missing",
+        status=400,
+        when="response.code_details == 'missing_host_header'",
+        field="host",
+    ),
+    Refusal(
+        "INVALID_ARGUMENT",
+        "the request is not well-formed HTTP",
+        status=400,
+        when="response.code_details.startsWith('http')",
+    ),
+    Refusal("INVALID_ARGUMENT", "the request cannot be read", status=400),
+    # By guard.lua, of gRPC and grpc-web.
+    Refusal(
+        "INVALID_ARGUMENT",
+        "must be one whole message, behind five bytes that tell its length",
+        status=422,
+        field="request",
+    ),
+    Refusal("INVALID_ARGUMENT", "HTTP/1.1 or HTTP/2 is needed", status=426),
+    Refusal("INVALID_ARGUMENT", "must be chunked, or left out", status=501, field="transfer-encoding"),
+    Refusal(
+        "INVALID_ARGUMENT",
+        "no other protocol is spoken here",
+        status=403,
+        when="response.code_details == 'upgrade_failed'",
+        field="upgrade",
+    ),
     Refusal("UNAUTHENTICATED", "a valid access token is needed", status=401),
-    # The JWT filter's answer to another audience's token. Nothing else of Envoy's refuses with 403 here: whether a user
-    # may do something is answered by the services.
+    # The JWT filter's answer to another audience's token. Whether a user may do something is answered by the services.
     Refusal("UNAUTHENTICATED", "a valid access token is needed", status=403),
     Refusal("NOT_FOUND", "there is nothing here", status=404),
     Refusal("NOT_FOUND", "there is nothing here for this method", status=405),
@@ -71,18 +131,36 @@ def local_reply_config() -> dict[str, Any]:
 
 def status_of(refusal: Refusal) -> status_pb2.Status:
     """The refusal as every protocol tells it."""
-    status = status_pb2.Status(code=refusal.answer.code, message=refusal.message)
+    status = status_pb2.Status(code=refusal.answer.code, message=refusal.text)
     status.details.add().Pack(error_details_pb2.ErrorInfo(reason=refusal.reason, domain=DOMAIN))
+    if refusal.field:
+        violation = error_details_pb2.BadRequest.FieldViolation(field=refusal.field, description=refusal.message)
+        status.details.add().Pack(error_details_pb2.BadRequest(field_violations=[violation]))
     return status
 
 
+def fault_template() -> str:
+    """What REST gets for a field at fault. ``envoy/faults.lua`` fills in field, rule, and the two again."""
+    return json.dumps(_body(Refusal("INVALID_ARGUMENT", "%s", field="%s")), separators=(",", ":")) + "\n"
+
+
+def _body(refusal: Refusal) -> dict[str, Any]:
+    """The refusal in JSON, as the transcoder prints those of the services."""
+    details: list[dict[str, Any]] = [
+        {"@type": ERROR_INFO, "reason": refusal.reason, "domain": DOMAIN, "metadata": {}},
+    ]
+    if refusal.field:
+        violation = {"field": refusal.field, "description": refusal.message, "reason": ""}
+        details.append({"@type": BAD_REQUEST, "fieldViolations": [violation]})
+    return {"code": refusal.answer.code, "message": refusal.text, "details": details}
+
+
 def _rest(refusal: Refusal) -> dict[str, Any]:
-    body = {
-        "code": refusal.answer.code,
-        "message": "%LOCAL_REPLY_BODY%" if refusal.names_the_fault else refusal.message,
-        "details": [{"@type": ERROR_INFO, "reason": refusal.reason, "domain": DOMAIN, "metadata": {}}],
-    }
+    body = json.loads(_literal(json.dumps(_body(refusal))))
     headers = {"x-content-type-options": "nosniff", "cache-control": "no-store", **_challenge(refusal)}
+    if refusal.in_envoys_words:
+        body["message"] = "%LOCAL_REPLY_BODY%"
+        headers[UNREAD] = "1"
     return {
         "filter": {"and_filter": {"filters": [*_matches(refusal), _is_rest()]}},
         "status_code": refusal.http_status or refusal.answer.http_status,
@@ -95,7 +173,7 @@ def _grpc(refusal: Refusal) -> dict[str, Any]:
     details = base64.b64encode(status_of(refusal).SerializeToString(deterministic=True)).decode().rstrip("=")
     headers = {
         "grpc-status": str(refusal.answer.code),
-        "grpc-message": refusal.message,
+        "grpc-message": _literal(urllib.parse.quote(refusal.text, safe=" ,;:.'()/#")),
         "grpc-status-details-bin": details,
         "cache-control": "no-store",
         **_challenge(refusal),
@@ -110,6 +188,11 @@ def _grpc(refusal: Refusal) -> dict[str, Any]:
     }
 
 
+def _literal(text: str) -> str:
+    """Envoy reads a `%` as the begin of a value of its own, unless there are two."""
+    return text.replace("%", "%%")
+
+
 def _challenge(refusal: Refusal) -> dict[str, str]:
     """What RFC 9110 asks of a 401. Envoy's own would name the internal path as the realm."""
     return {"www-authenticate": "Bearer"} if refusal.answer.code == code_pb2.UNAUTHENTICATED else {}
@@ -117,6 +200,10 @@ def _challenge(refusal: Refusal) -> dict[str, str]:
 
 def _matches(refusal: Refusal) -> list[dict[str, Any]]:
     matches: list[dict[str, Any]] = []
+    if refusal.when:
+        matches.append(
+            {"extension_filter": {"name": "cel", "typed_config": {"@type": CEL, "expression": refusal.when}}}
+        )
     if refusal.flags:
         matches.append({"response_flag_filter": {"flags": list(refusal.flags)}})
     if refusal.status is not None:

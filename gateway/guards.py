@@ -1,24 +1,22 @@
-"""What ``envoy/guard.lua`` must know of the contracts: which fields of a request its REST path carries."""
+"""What ``envoy/guard.lua`` must know of the contracts: which fields REST paths carry, which requests are streams."""
 
 from __future__ import annotations
 
 import re
 
 from gateway.contracts import Rpc
-
-_MARKER = "--<path_fields>"
+from gateway.template import fill_lua, lua_lines
 
 
 def script(source: str, rpcs: tuple[Rpc, ...]) -> str:
-    """The Lua source with its table of paths."""
-    if _MARKER not in source:
-        raise ValueError(f"envoy/guard.lua has no line with {_MARKER}")
+    """The Lua source with its tables."""
     rules = {rule.template: rule for rpc in rpcs for rule in rpc.http_rules if rule.path_fields}
-    lines = [
-        f'\n  {{path = "{lua_pattern(template)}", fields = {{{_table(rule.path_fields)}}}}},'
+    paths = [
+        f'{{path = "{lua_pattern(template)}", fields = {{{_table(rule.path_fields)}}}}}'
         for template, rule in sorted(rules.items())
     ]
-    return source.replace(_MARKER, "".join(lines))
+    streams = [f'["{rpc.path}"] = true' for rpc in rpcs if rpc.client_streaming]
+    return fill_lua(source, path_fields=lua_lines(paths), client_streams=lua_lines(streams))
 
 
 def folded(field: str) -> str:

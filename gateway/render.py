@@ -22,7 +22,7 @@ from typing import Any
 
 import yaml
 
-from gateway import clusters, errors, guards, jwt, ratelimits, routes
+from gateway import clusters, errors, faults, guards, jwt, ratelimits, routes
 from gateway.contracts import Contracts
 from gateway.settings import Settings
 from gateway.template import fill
@@ -102,6 +102,7 @@ def render(settings: Settings, contracts: Contracts, *, base: Path = BASE) -> Ed
         "access_log": edge["access_log"],
         "flood": ratelimits.flood(edge["flood"], rpcs, enforced=limits),
         "guard_script": guards.script((base / "guard.lua").read_text(), rpcs),
+        "faults_script": faults.script((base / "faults.lua").read_text(), contracts),
         "cache_script": (base / "cache.lua").read_text(),
         "descriptors": base64.b64encode(contracts.descriptor_for_transcoder()).decode(),
         "services": list(contracts.edge_services),

@@ -15,6 +15,7 @@ BUFFER = "envoy.filters.http.buffer"
 COMPRESSOR = "envoy.filters.http.compressor"
 CORS = "envoy.filters.http.cors"
 CACHE = "cache"
+FAULTS = "faults"
 GUARD = "guard"
 TRANSCODER = "envoy.filters.http.grpc_json_transcoder"
 
@@ -42,7 +43,8 @@ def virtual_host(rpcs: tuple[Rpc, ...], *, limits: bool, cors: dict[str, Any] | 
         "routes": [
             *(_rpc_route(rpc, limits=limits) for rpc in rpcs),
             _healthz(),
-            _not_found({"prefix": "/", "headers": [_GRPC]}),
+            # Whole or not, its message is nobody's.
+            _not_found({"prefix": "/", "headers": [_GRPC]}, {GUARD: _no_script()}),
             *(_rest_route(rule.pattern("[^/]+"), _request_bytes(rpc)) for rpc, rule in _unusually_large(rpcs)),
             _rest_prefix(),
             *_closed(),
@@ -159,8 +161,9 @@ def _closed() -> list[dict[str, Any]]:
     ]
 
 
-def _not_found(match: dict[str, Any]) -> dict[str, Any]:
-    return {"match": match, "direct_response": {"status": 404}, "typed_per_filter_config": {TRANSCODER: _off()}}
+def _not_found(match: dict[str, Any], own: dict[str, Any] | None = None) -> dict[str, Any]:
+    filters = {TRANSCODER: _off(), **(own or {})}
+    return {"match": match, "direct_response": {"status": 404}, "typed_per_filter_config": filters}
 
 
 def _healthz() -> dict[str, Any]:
@@ -182,6 +185,7 @@ def _site() -> dict[str, Any]:
             TRANSCODER: _off(),
             BUFFER: _buffer(DEFAULT_REQUEST_BYTES),
             GUARD: _no_script(),
+            FAULTS: _off(),
             CACHE: _no_script(),
         },
     }

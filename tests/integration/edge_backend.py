@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
-from google.protobuf import any_pb2, descriptor_pool, message_factory
+from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2
@@ -99,14 +99,16 @@ async def start(contracts: Contracts) -> tuple[Backend, grpc.aio.Server]:
     return backend, server
 
 
-def refusing(code: int, reason: str, message: str) -> Answer:
+def refusing(code: int, reason: str, message: str, field: str = "") -> Answer:
     """An answer as the services' error interceptor gives it."""
 
     async def refuse(_: Message, context: Context) -> Message:
         status = status_pb2.Status(code=code, message=message)
-        detail = any_pb2.Any()
-        detail.Pack(error_details_pb2.ErrorInfo(reason=reason, domain="marquee", metadata={"seats": "C7"}))
-        status.details.append(detail)
+        info = error_details_pb2.ErrorInfo(reason=reason, domain="marquee", metadata={"seats": "C7"})
+        status.details.add().Pack(info)
+        if field:
+            violation = error_details_pb2.BadRequest.FieldViolation(field=field, description=message)
+            status.details.add().Pack(error_details_pb2.BadRequest(field_violations=[violation]))
         await context.abort_with_status(rpc_status.to_status(status))
         raise AssertionError("abort raises")
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import grpc
 import httpx
+from google.protobuf import json_format
 from google.rpc import error_details_pb2, status_pb2
 
 from gateway.contracts import HttpRule, Rpc
@@ -37,6 +38,12 @@ class Reply:
     @property
     def ok(self) -> bool:
         return self.code == 0
+
+    @property
+    def violations(self) -> dict[str, str]:
+        """The fields at fault, each with its rule."""
+        found = [detail for detail in self.details if detail["@type"].endswith("google.rpc.BadRequest")]
+        return {each["field"]: each["description"] for detail in found for each in detail["fieldViolations"]}
 
     @property
     def json(self) -> Any:
@@ -101,17 +108,18 @@ async def native(
         try:
             body = b"".join([message async for message in stream])
         except grpc.aio.AioRpcError as error:
-            return _native_error(error)
+            return native_error(error)
         return Reply(200, 0, "", "", "", _texts(await stream.initial_metadata()), body)
     unary = channel.unary_unary(rpc.path)(request, metadata=metadata, timeout=10)
     try:
         body = await unary
     except grpc.aio.AioRpcError as error:
-        return _native_error(error)
+        return native_error(error)
     return Reply(200, 0, "", "", "", _texts(await unary.initial_metadata()), body)
 
 
-def _native_error(error: grpc.aio.AioRpcError) -> Reply:
+def native_error(error: grpc.aio.AioRpcError) -> Reply:
+    """A refusal in gRPC."""
     both = {**_texts(error.initial_metadata()), **_texts(error.trailing_metadata())}
     details = next((v for k, v in error.trailing_metadata() if k == "grpc-status-details-bin"), b"")
     assert isinstance(details, bytes)
@@ -153,4 +161,5 @@ def _status_reply(code: int, message: str, details: bytes, headers: dict[str, st
     if status.details:
         assert status.code == code
         assert status.details[0].Unpack(info)
-    return Reply(200, code, info.reason, info.domain, message, headers)
+    told = json_format.MessageToDict(status, always_print_fields_with_no_presence=True)
+    return Reply(200, code, info.reason, info.domain, message, headers, details=told["details"])

@@ -120,15 +120,15 @@ async def test_many_callers_keep_their_own_buckets(tight: World) -> None:
 
 async def test_a_flood_of_bad_tokens_from_one_address_is_cut_off(tmp_path_factory: pytest.TempPathFactory) -> None:
     base = tmp_path_factory.mktemp("base")
-    for name in ("edge.yaml", "guard.lua", "cache.lua"):
-        (base / name).write_text((render.BASE / name).read_text().replace("requests: 12000", "requests: 5"))
+    for source in render.BASE.iterdir():
+        (base / source.name).write_text(source.read_text().replace("requests: 12000", "requests: 5"))
     async for world in open_world(tmp_path_factory.mktemp("flood"), base=base):
-        source = {"x-forwarded-for": world.address(), "authorization": "Bearer nonsense"}
-        statuses = [(await world.rest("GET", "/api/v1/users/profile", headers=source)).status_code for _ in range(7)]
+        caller = {"x-forwarded-for": world.address(), "authorization": "Bearer nonsense"}
+        statuses = [(await world.rest("GET", "/api/v1/users/profile", headers=caller)).status_code for _ in range(7)]
         assert statuses == [401] * 5 + [429] * 2
         assert (await world.rest("GET", "/api/v1/users/profile")).status_code == 401
         for protocol in PROTOCOLS:
-            reply = await world.call(protocol, RPCS["HandleCallback"], {"x-forwarded-for": source["x-forwarded-for"]})
+            reply = await world.call(protocol, RPCS["HandleCallback"], {"x-forwarded-for": caller["x-forwarded-for"]})
             assert reply.ok, "a provider's webhooks have a wider limit of their own"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,9 @@ import pytest
 import yaml
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from gateway import check, contracts, errors, guards, jwt, ratelimits, render, routes
+from gateway import check, contracts, errors, faults, guards, jwt, ratelimits, render, routes
 from gateway.settings import Address, Settings
-from gateway.template import UnknownMarkerError, fill
+from gateway.template import UnknownMarkerError, fill, fill_lua
 
 CONTRACTS = contracts.read()
 RPCS = {rpc.name: rpc for rpc in CONTRACTS.rpcs}
@@ -117,6 +118,33 @@ def test_the_script_knows_every_path_with_fields() -> None:
     assert "--<path_fields>" not in script
 
 
+def test_the_guard_knows_which_requests_are_streams() -> None:
+    source = (render.BASE / "guard.lua").read_text()
+    assert "CLIENT_STREAMS = {\n}" in guards.script(source, CONTRACTS.edge_rpcs)
+    streaming = dataclasses.replace(RPCS["ListCities"], client_streaming=True)
+    assert f'CLIENT_STREAMS = {{\n  ["{streaming.path}"] = true,\n}}' in guards.script(source, (streaming,))
+
+
+def test_the_reader_of_faults_knows_every_field_of_a_body_and_which_are_lists() -> None:
+    script = faults.script((render.BASE / "faults.lua").read_text(), CONTRACTS)
+    for line in (
+        '["seats"] = true,',
+        '["show.prices"] = true,',
+        '["show.prices.price.units"] = false,',
+        '["show.start_time"] = false,',
+        '["marquee.user.v1.TokenDelivery"] = "TOKEN_DELIVERY_BODY, TOKEN_DELIVERY_COOKIE",',
+    ):
+        assert f"\n  {line}\n" in script
+    assert "start_time.seconds" not in script
+
+
+def test_a_script_must_have_the_markers_that_it_should() -> None:
+    assert fill_lua("a --<b> c", b="1") == "a 1 c"
+    for source in ("a", "--<b> --<b>", "--<b> --<c>"):
+        with pytest.raises(UnknownMarkerError, match=r"--<[bc]>"):
+            fill_lua(source, b="1")
+
+
 def test_lua_patterns_quote_what_lua_would_read() -> None:
     assert guards.lua_pattern("/api/v1/users/jwks.json") == "^/api/v1/users/jwks%.json$"
     assert guards.lua_pattern("/a-b/{c}:d") == "^/a%-b/[^/]+:d$"
@@ -125,6 +153,7 @@ def test_lua_patterns_quote_what_lua_would_read() -> None:
 def test_every_refusal_is_told_to_rest_and_to_grpc() -> None:
     mappers = errors.local_reply_config()["mappers"]
     assert len(mappers) == 2 * len(errors.REFUSALS)
+    assert all(refusal.message for refusal in errors.REFUSALS)
     rest, grpc = mappers[0], mappers[1]
     assert rest["status_code"] == 503
     assert rest["body_format_override"]["json_format"]["details"][0]["reason"] == "OVERLOADED"
@@ -207,8 +236,9 @@ def test_the_order_of_filters_is_the_one_that_was_proven() -> None:
         "cors",
         "flood",
         "cache",
-        "guard",
         "buffer",
+        "guard",
+        "faults",
         "grpc_json_transcoder",
         "jwt_authn",
         "local_ratelimit",
