@@ -193,8 +193,8 @@ class World:
     def look_at_everything(self) -> None:
         for who, row in self.reservations.items():
             seen = booking_v1.Reservation(
-                reservation_id=str(row.reservation_id), status=int(row.status), fence=row.fence,
-                booking_id=str(row.booking_id or ""),
+                reservation_id=str(row.reservation_id), fence=row.fence, booking_id=str(row.booking_id or ""),
+                status=booking_v1.ReservationStatus.ValueType(row.status),
             )  # fmt: skip
             self.done(who, Act.SEE_RESERVATION, None, seen, 90, 91)
         for who, booking in self.bookings.items():
