@@ -230,12 +230,28 @@ class LiveMaps:
         if live is not None:
             live.used_at = time.monotonic()
             return live
+        return await asyncio.shield(self._begin_to_open(show))
+
+    def expect_crowd(self, show: Show) -> None:
+        """Somebody was refused a seat of ``show``, and others will be: with a map, that takes no I/O."""
+        live = self._maps.get(show.show_id)
+        if live is not None:
+            live.used_at = time.monotonic()
+        else:
+            self._begin_to_open(show)
+
+    def _begin_to_open(self, show: Show) -> asyncio.Task[LiveMap | None]:
         opening = self._opening.get(show.show_id)
         if opening is None:
             opening = asyncio.create_task(self._open(show))
             self._opening[show.show_id] = opening
-            opening.add_done_callback(lambda _: self._opening.pop(show.show_id, None))
-        return await asyncio.shield(opening)
+            opening.add_done_callback(lambda done: self._end_opening(show.show_id, done))
+        return opening
+
+    def _end_opening(self, show_id: UUID, opening: asyncio.Task[LiveMap | None]) -> None:
+        self._opening.pop(show_id, None)
+        if not opening.cancelled() and (error := opening.exception()) is not None:
+            log.warning("map_not_opened", show_id=str(show_id), error=f"{type(error).__name__}: {error}"[:200])
 
     async def _open(self, show: Show) -> LiveMap | None:
         if not self.epoch:
@@ -273,6 +289,7 @@ class LiveMaps:
             return
         taken = live.taken_by_others(seat_nos, user_id)
         if taken:
+            live.used_at = time.monotonic()
             raise SeatsTaken([live.show.layout.label_of(seat_no) for seat_no in taken])
 
     def publish(self, changes: Sequence[ShowChange]) -> None:

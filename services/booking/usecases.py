@@ -119,6 +119,8 @@ async def hold_seats(
         wish = read_wish(show.layout, request.seats, [(each.area, each.quantity) for each in request.standing])
         desk.live.refuse_if_taken(show_id, wish.seat_nos, user)
         outcome = await desk.hold_batches.add(_priced(request, user, show, wish, desk))
+        if outcome.outcome == "SEAT_TAKEN":
+            desk.live.expect_crowd(show)
         if outcome.outcome != "STALE_SHOW":
             return _held_or_refused(outcome, show, user)
         desk.shows.forget(show_id)

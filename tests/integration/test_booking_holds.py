@@ -17,6 +17,7 @@ from fixtures_stores import DatabaseFactory
 from service_harness import TestKeys, facts, fields, reason
 
 from marquee.booking import v1 as booking_v1
+from services.booking.domain import SeatsTaken
 
 __all__ = ["house", "keys"]
 CLIENTS = 1_000
@@ -69,6 +70,21 @@ async def test_a_thousand_clients_at_one_seat_have_one_winner_a_round(house: Hou
         claims = await house.rows("SELECT user_id FROM seat_claims WHERE show_id = %s", show_id)
         assert claims == [(winning[-1],)]
         await house.release(winning[-1], results[winners[0]].reservation_id)
+
+
+async def test_after_one_refusal_a_crowd_is_refused_without_postgresql(house: House) -> None:
+    show_id = await house.add_show()
+    await house.hold(uuid4(), show_id, "C7")
+    assert await outcome(house.hold(uuid4(), show_id, "C7")) == "SEAT_TAKEN"
+    with pytest.raises(SeatsTaken):
+        async with asyncio.timeout(10):
+            while True:  # the refusal has begun to open the show's map
+                house.desk.live.refuse_if_taken(show_id, [26], uuid4())
+                await asyncio.sleep(0.01)
+    async with house.desk.bookings.transaction() as connection:
+        # Whoever asks PostgreSQL now waits for this lock, and is told after 3 s that too many want the show.
+        await connection.execute("SELECT FROM show_versions WHERE show_id = %s FOR UPDATE", (show_id,))
+        assert await outcome(house.hold(uuid4(), show_id, "C7")) == "SEAT_TAKEN"
 
 
 async def test_overlapping_baskets_are_held_whole_or_not_at_all(house: House) -> None:
