@@ -90,6 +90,13 @@ REFUSALS = (
         status=400,
         when="response.code_details.startsWith('http')",
     ),
+    Refusal(
+        "INVALID_ARGUMENT",
+        "must be base64, as its content type says",
+        status=400,
+        when="response.code_details.startsWith('grpc_base_64')",
+        field="request",
+    ),
     Refusal("INVALID_ARGUMENT", "the request cannot be read", status=400),
     # By guard.lua, of gRPC and grpc-web.
     Refusal(

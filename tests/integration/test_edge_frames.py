@@ -49,6 +49,14 @@ async def test_the_refusal_tells_its_details(world: World) -> None:
     assert (reply.code, reply.reason, reply.violations) == (3, "INVALID_ARGUMENT", {"request": WHOLE})
 
 
+@pytest.mark.parametrize("content", ["*!*", "AAA", "AAAA*AAA", "="])
+async def test_text_that_is_no_base64_is_refused(world: World, content: str) -> None:
+    headers = {"content-type": "application/grpc-web-text+proto"}
+    response = await world.rest("POST", RPCS["ListCities"].path, content=content, headers=headers)
+    assert (response.status_code, response.headers["grpc-status"]) == (200, "3")
+    assert response.headers["grpc-message"] == "request: must be base64, as its content type says"
+
+
 async def test_an_unknown_rpc_is_not_found_whatever_its_message(world: World) -> None:
     for content in (b"", GOOD):
         response = await world.rest(
