@@ -12,8 +12,10 @@ import os
 import resource
 import struct
 import time
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import cast
 
 import uvloop
@@ -27,6 +29,9 @@ STATUS_200 = 0x88
 LARGEST_WINDOW = 2**31 - 1
 FIRST_WINDOW = 65_535
 GIVE_UP_SECONDS = 60
+
+Done = Callable[[bytes | None], None]
+"""Told a call's answer: its message, or None when it was refused."""
 
 
 @dataclass(frozen=True)
@@ -84,45 +89,56 @@ def run(load: Load) -> Measured:
 
 
 async def _run(load: Load) -> Measured:
-    host, port = load.address.rsplit(":", 1)
     heads: dict[str, bytes] = {}
     requests = []
     for token, body in load.calls:
-        head = heads.setdefault(token, _head(load, token))
-        requests.append((head, body if load.rest else b"\0" + struct.pack(">I", len(body)) + body))
+        if token not in heads:
+            heads[token] = head(load.address, load.method, token, rest=load.rest)
+        requests.append((heads[token], body if load.rest else message(body)))
     source = iter(requests)
-    loop = asyncio.get_running_loop()
-    connections = []
-    for _ in range(load.connections):
-        _, connection = await loop.create_connection(
-            lambda: Connection(source, load.in_flight, rest=load.rest), host, int(port)
-        )
-        connections.append(connection)
-    await asyncio.wait_for(asyncio.gather(*(connection.settled for connection in connections)), 10)
+    links = [await connect(load.address, rest=load.rest) for _ in range(load.connections)]
+    flights = [Flight(link, source, load.in_flight) for link in links]
     before, started = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
-    for connection in connections:
-        connection.begin()
-    await asyncio.wait_for(asyncio.gather(*(connection.done for connection in connections)), GIVE_UP_SECONDS)
+    for flight in flights:
+        flight.begin()
+    done = asyncio.gather(*(flight.done for flight in flights))
+    lost = asyncio.gather(*(link.lost for link in links))
+    await asyncio.wait((done, lost), timeout=GIVE_UP_SECONDS, return_when=asyncio.FIRST_COMPLETED)
     seconds, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF)
-    for connection in connections:
-        connection.close()
+    if not done.done():
+        raise TimeoutError("a connection was lost, or calls were not answered")
+    for link in links:
+        link.close()
     return Measured(
-        good=sum(connection.good for connection in connections),
-        bad=sum(connection.bad for connection in connections),
+        good=sum(flight.good for flight in flights),
+        bad=sum(flight.bad for flight in flights),
         seconds=seconds,
         client_cpu=after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
-        latencies=tuple(sorted(latency for connection in connections for latency in connection.latencies)),
+        latencies=tuple(sorted(latency for flight in flights for latency in flight.latencies)),
     )
 
 
-def _head(load: Load, token: str) -> bytes:
+async def connect(address: str, *, rest: bool = False) -> Link:
+    """A connection that is ready for calls."""
+    host, port = address.rsplit(":", 1)
+    _, link = await asyncio.get_running_loop().create_connection(lambda: Link(rest=rest), host, int(port))
+    await asyncio.wait_for(link.settled, 10)
+    return link
+
+
+def message(body: bytes) -> bytes:
+    """A serialized message as gRPC frames it."""
+    return b"\0" + struct.pack(">I", len(body)) + body
+
+
+def head(address: str, method: str, token: str, *, rest: bool = False) -> bytes:
     """An HPACK block of literals that are never indexed, so that it is the same for every stream."""
     fields = (
         (b":method", b"POST"),
         (b":scheme", b"http"),
-        (b":path", load.method.encode()),
-        (b":authority", load.address.encode()),
-        (b"content-type", b"application/json" if load.rest else b"application/grpc"),
+        (b":path", method.encode()),
+        (b":authority", address.encode()),
+        (b"content-type", b"application/json" if rest else b"application/grpc"),
         (b"te", b"trailers"),
         (b"authorization", b"Bearer " + token.encode()),
     )
@@ -145,26 +161,27 @@ def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
     return struct.pack(">I", len(payload))[1:] + bytes((kind, flags)) + struct.pack(">I", stream) + payload
 
 
-class Connection(asyncio.Protocol):
-    """One HTTP/2 connection that keeps ``in_flight`` calls under way until ``source`` has no more."""
+class Link(asyncio.Protocol):
+    """One HTTP/2 connection. An answer is its message's bytes, or None when the call was refused.
 
-    def __init__(self, source: Iterator[tuple[bytes, bytes]], in_flight: int, *, rest: bool = False) -> None:
-        self._source = source
+    Args:
+        rest: whether calls are REST: an answer that is not a 200 is a refusal.
+    """
+
+    def __init__(self, *, rest: bool = False) -> None:
         self._rest = rest
-        self._in_flight = in_flight
         self._buffer = bytearray()
+        self._out = bytearray()
         self._stream = -1
         self._window = FIRST_WINDOW
         self._received = 0
-        self._held_back: tuple[bytes, bytes] | None = None
-        self._idle = 0
-        self._open: dict[int, float] = {}
-        self._answered: set[int] = set()
-        self.good = self.bad = 0
-        self.latencies: list[float] = []
+        self._held_back: deque[tuple[bytes, bytes, Done]] = deque()
+        self._open: dict[int, Done] = {}
+        self._bodies: dict[int, bytes] = {}
+        self._fine: set[int] = set()
         loop = asyncio.get_running_loop()
         self.settled: asyncio.Future[None] = loop.create_future()
-        self.done: asyncio.Future[None] = loop.create_future()
+        self.lost: asyncio.Future[None] = loop.create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -172,41 +189,33 @@ class Connection(asyncio.Protocol):
         grown = struct.pack(">I", LARGEST_WINDOW - FIRST_WINDOW)
         self._transport.write(PREFACE + _frame(SETTINGS, 0, 0, settings) + _frame(WINDOW_UPDATE, 0, 0, grown))
 
-    def begin(self) -> None:
-        self._send(self._in_flight)
-
-    def close(self) -> None:
-        self._transport.close()
-
     def connection_lost(self, exc: Exception | None) -> None:
-        for future in (self.settled, self.done):
+        for future in (self.settled, self.lost):
             if not future.done():
                 future.set_exception(ConnectionError(f"the server closed the connection: {exc}"))
 
-    def _send(self, count: int) -> None:
-        out = bytearray()
-        now = time.perf_counter()
-        for sent in range(count):
-            request = self._held_back or next(self._source, None)
-            self._held_back = None
-            if request is None:
-                break
-            head, body = request
-            if len(body) > self._window:
-                self._held_back, self._idle = request, self._idle + count - sent
-                break
-            self._stream += 2
-            self._window -= len(body)
-            self._open[self._stream] = now
-            out += _frame(HEADERS, END_HEADERS, self._stream, head) + _frame(DATA, END_STREAM, self._stream, body)
-        if out:
-            self._transport.write(bytes(out))
-        if not self._open and self._held_back is None and not self.done.done():
-            self.done.set_result(None)
+    def close(self) -> None:
+        self.lost.cancel()
+        self._transport.close()
+
+    def call(self, head: bytes, body: bytes, done: Done) -> None:
+        """Ask; ``flush`` sends what was asked, as the end of every read does."""
+        if len(body) > self._window or self._held_back:
+            self._held_back.append((head, body, done))
+            return
+        self._stream += 2
+        self._window -= len(body)
+        self._open[self._stream] = done
+        self._out += _frame(HEADERS, END_HEADERS, self._stream, head) + _frame(DATA, END_STREAM, self._stream, body)
+
+    def flush(self) -> None:
+        if self._out:
+            self._transport.write(bytes(self._out))
+            self._out.clear()
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
-        buffer, at, ended = self._buffer, 0, 0
+        buffer, at = self._buffer, 0
         while len(buffer) - at >= 9:
             length = buffer[at] << 16 | buffer[at + 1] << 8 | buffer[at + 2]
             if len(buffer) - at < 9 + length:
@@ -217,15 +226,16 @@ class Connection(asyncio.Protocol):
             at = payload + length
             if kind == DATA:
                 self._received += length
-                if length and not self._rest:
-                    self._answered.add(stream)
+                if length:
+                    self._bodies[stream] = self._bodies.get(stream, b"") + buffer[payload:at]
             elif kind == HEADERS and self._rest and STATUS_200 in buffer[payload : payload + 2]:
-                self._answered.add(stream)
+                self._fine.add(stream)
             if kind in (DATA, HEADERS):
                 if flags & END_STREAM:
-                    ended += self._end(stream, stream in self._answered)
+                    self._end(stream)
             elif kind == RST_STREAM:
-                ended += self._end(stream, False)
+                self._bodies.pop(stream, None)
+                self._end(stream)
             elif kind == SETTINGS and not flags & ACK:
                 self._transport.write(_frame(SETTINGS, ACK, 0, b""))
                 if not self.settled.done():
@@ -234,22 +244,54 @@ class Connection(asyncio.Protocol):
                 self._transport.write(_frame(PING, ACK, 0, bytes(buffer[payload:at])))
             elif kind == WINDOW_UPDATE and stream == 0:
                 self._window += int.from_bytes(buffer[payload:at])
-                ended, self._idle = ended + self._idle, 0
+                waiting, self._held_back = self._held_back, deque()
+                for entry in waiting:
+                    self.call(*entry)
         del buffer[:at]
         if self._received > 2**24:
             self._transport.write(_frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", self._received)))
             self._received = 0
-        if ended:
-            self._send(ended)
+        self.flush()
 
-    def _end(self, stream: int, good: bool) -> int:
-        started = self._open.pop(stream, None)
-        if started is None:
-            return 0
-        self._answered.discard(stream)
-        self.latencies.append(time.perf_counter() - started)
-        if good:
-            self.good += 1
-        else:
+    def _end(self, stream: int) -> None:
+        done, body = self._open.pop(stream, None), self._bodies.pop(stream, None)
+        if self._rest and stream not in self._fine:
+            body = None
+        self._fine.discard(stream)
+        if done is not None:
+            done(body if self._rest or body is None else body[5:])
+
+
+class Flight:
+    """Keeps ``in_flight`` calls of ``source`` under way on a link until there are no more."""
+
+    def __init__(self, link: Link, source: Iterator[tuple[bytes, bytes]], in_flight: int) -> None:
+        self._link = link
+        self._source = source
+        self._in_flight = in_flight
+        self._under_way = 0
+        self.good = self.bad = 0
+        self.latencies: list[float] = []
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def begin(self) -> None:
+        for _ in range(self._in_flight):
+            self._next()
+        self._link.flush()
+
+    def _next(self) -> None:
+        request = next(self._source, None)
+        if request is not None:
+            self._under_way += 1
+            self._link.call(*request, partial(self._answered, time.perf_counter()))
+        elif not self._under_way and not self.done.done():
+            self.done.set_result(None)
+
+    def _answered(self, asked: float, body: bytes | None) -> None:
+        self.latencies.append(time.perf_counter() - asked)
+        self._under_way -= 1
+        if body is None:
             self.bad += 1
-        return 1
+        else:
+            self.good += 1
+        self._next()
