@@ -12,7 +12,7 @@ import asyncio
 import typer
 from rich.console import Console
 
-from bench import calls, confirms, machine
+from bench import bookings, calls, confirms, machine
 from bench.rounds import Round, report
 from bench.stage import open_stage
 
@@ -21,7 +21,11 @@ async def _run(rounds: int, count: int) -> None:
     console = Console(width=140)
     console.print(f"machine: {machine.describe()}")
     async with open_stage() as stage:
-        subjects = (await calls.Calls.of(stage, count), confirms.Confirmations(stage, count // 2))
+        subjects = (
+            await calls.Calls.of(stage, count),
+            confirms.Confirmations(stage, count // 2),
+            await bookings.Bookings.of(stage, count // 5),
+        )
         made: list[Round] = []
         for number in range(rounds + 1):
             one = Round()
