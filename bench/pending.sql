@@ -1,5 +1,6 @@
 -- Bookings that wait for their money: %(count)s of them over %(shows)s new shows, two seats each, as holding and booking
--- would have left them. Answers nothing; `bench.pending` numbers them for pgbench.
+-- would have left them. Answers nothing; `bench.pending` numbers them for pgbench. The shows' ids have the day of the
+-- show that they are like, and what belongs to them begins as they do: that is how each finds its partition.
 CREATE SCHEMA IF NOT EXISTS bench;
 DROP TABLE IF EXISTS bench.pending;
 DROP SEQUENCE IF EXISTS bench.next;
@@ -7,8 +8,13 @@ CREATE SEQUENCE bench.next;
 
 CREATE TABLE bench.pending AS
 SELECT (s.n * %(each)s + b.n)::integer AS number, s.show_id, 2 * b.n AS first_seat,
-       uuidv7() AS reservation_id, uuidv7() AS booking_id, uuidv7() AS user_id, uuidv7() AS payment_id
-FROM (SELECT n, uuidv7() AS show_id FROM generate_series(0, %(shows)s - 1) n) AS s
+       (left(s.show_id::text, 14) || right(uuidv7()::text, 22))::uuid AS reservation_id,
+       (left(s.show_id::text, 14) || right(uuidv7()::text, 22))::uuid AS booking_id,
+       uuidv7() AS user_id, uuidv7() AS payment_id
+FROM (
+    SELECT n, (left(%(template)s, 9) || right(uuidv7()::text, 27))::uuid AS show_id
+    FROM generate_series(0, %(shows)s - 1) n
+) AS s
 CROSS JOIN generate_series(0, %(each)s - 1) AS b (n);
 ALTER TABLE bench.pending ADD PRIMARY KEY (number);
 

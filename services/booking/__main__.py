@@ -10,10 +10,12 @@ from marquee.booking import v1 as booking_v1
 from services.booking import consumers
 from services.booking.announcer import Announcer
 from services.booking.clients import CatalogClient
+from services.booking.conversions import book_batches
 from services.booking.desk import Desk, hold_batches
 from services.booking.domain import Rates, SeatLimits
 from services.booking.live import LiveMaps
 from services.booking.notices import open_notices
+from services.booking.partitions import tend
 from services.booking.servicer import BookingInternalServicer, BookingServicer
 from services.booking.settings import BookingSettings
 from services.booking.shows import Shows
@@ -27,7 +29,7 @@ from services.booking.sweeper import sweep
 from services.kit.channels import open_channel
 from services.kit.command import service_command
 from services.kit.consumers import Consumer
-from services.kit.database import open_pool
+from services.kit.database import LASTING_PLANS, open_pool
 from services.kit.lifecycle import Lifecycle
 from services.kit.paging import PageTokens
 from services.kit.repeating import repeating
@@ -44,6 +46,7 @@ async def open_desk(settings: BookingSettings, stack: AsyncExitStack) -> Desk:
             size=settings.database_pool_size,
             wait_seconds=settings.database_pool_wait_seconds,
             name="booking",
+            options=LASTING_PLANS,
         )
     )
     catalog = await stack.enter_async_context(open_channel(settings.catalog_address, settings.service_token_file))
@@ -61,8 +64,10 @@ async def open_desk(settings: BookingSettings, stack: AsyncExitStack) -> Desk:
         linger_seconds=settings.linger_seconds,
     )
     announcer = Announcer(pool, seats)
+    shows = Shows(ShowStore(pool), CatalogClient(catalog))
+    bookings = BookingStore(pool, pay_within=settings.pay_within)
     return Desk(
-        shows=Shows(ShowStore(pool), CatalogClient(catalog)),
+        shows=shows,
         seats=seats,
         holds=holds,
         hold_batches=hold_batches(
@@ -73,7 +78,14 @@ async def open_desk(settings: BookingSettings, stack: AsyncExitStack) -> Desk:
             most=settings.batch_most,
             gather_seconds=settings.batch_gather_seconds,
         ),
-        bookings=BookingStore(pool, pay_within=settings.pay_within),
+        bookings=bookings,
+        book_batches=book_batches(
+            bookings,
+            shows,
+            at_once=settings.batches_at_once,
+            most=settings.batch_most,
+            gather_seconds=settings.batch_gather_seconds,
+        ),
         live=live,
         signals=BookingSignals(notices),
         announcer=announcer,
@@ -104,6 +116,8 @@ async def serve(settings: BookingSettings) -> None:
         desk = await open_desk(settings, stack)
         for work in background(desk, settings):
             await stack.enter_async_context(work)
+        tending = functools.partial(tend, settings)
+        await stack.enter_async_context(repeating("partitions", tending, settings.partition_seconds))
         consumer = Consumer.on_valkey(
             "booking",
             consumers.handlers(desk),

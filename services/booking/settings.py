@@ -24,13 +24,23 @@ class BookingSettings(ServiceSettings):
     gst_high_basis_points: int = Field(default=1_800, ge=0, le=10_000)
     gst_fee_basis_points: int = Field(default=1_800, ge=0, le=10_000)
 
-    batches_at_once: int = Field(default=4, ge=1, le=16, description="hold batches under way when some are slow")
+    batches_at_once: int = Field(default=4, ge=1, le=16, description="batches under way when some are slow")
     batch_most: int = Field(default=32, ge=1, le=500)
     batch_gather_seconds: float = Field(
         default=0.005, ge=0, description="how long a batch that follows close upon another waits for company"
     )
     sweep_seconds: float = Field(default=0.25, gt=0, description="between looks for holds that are over")
     announce_seconds: float = Field(default=10.0, gt=0, description="between seat.availability events of a show")
+
+    partition_seconds: float = Field(default=60, gt=0, description="between looks for partitions to make or archive")
+    seats_kept_days: int = Field(
+        default=14,
+        ge=2,
+        description="claims, log and reservations go to the schema `archive` so long after their shows",
+    )
+    bookings_kept_days: int | None = Field(
+        default=None, ge=28, description="bookings, too, and out of their buyers' lists; never when unset"
+    )
 
     coalesce_seconds: float = Field(default=0.1, ge=0, description="changes within it reach viewers as one delta")
     poll_seconds: float = Field(default=1.0, gt=0, description="between checks of watched shows against PostgreSQL")

@@ -19,14 +19,27 @@ Pool = AsyncConnectionPool[Connection]
 SESSION = "-c TimeZone=UTC -c lock_timeout=3000 -c statement_timeout=10000 -c idle_in_transaction_session_timeout=15000"
 """No lock is waited for longer than 3 s, so that one hot show cannot drain a pool."""
 
+LASTING_PLANS = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off"
+"""A statement is planned once in a session, for all values. Without this PostgreSQL would plan each statement on a
+partitioned table anew each time: it weighs plans without knowing that a plan for all partitions opens only one. A plan
+made while a partition was empty must not read it whole when it has grown."""
+
 
 @asynccontextmanager
-async def open_pool(url: str, *, size: int, wait_seconds: float = 5.0, name: str = "pool") -> AsyncIterator[Pool]:
+async def open_pool(
+    url: str, *, size: int, wait_seconds: float = 5.0, name: str = "pool", options: str = ""
+) -> AsyncIterator[Pool]:
     """A pool of autocommitting connections; use ``connection.transaction()`` for more than one statement.
 
     A call that finds no free connection within ``wait_seconds`` fails with ``psycopg_pool.PoolTimeout``.
+    ``options`` are further settings of the sessions.
     """
-    kwargs: dict[str, Any] = {"autocommit": True, "prepare_threshold": 1, "options": SESSION, "connect_timeout": 5}
+    kwargs: dict[str, Any] = {
+        "autocommit": True,
+        "prepare_threshold": 1,
+        "options": f"{SESSION} {options}",
+        "connect_timeout": 5,
+    }
     pool: Pool = AsyncConnectionPool(
         url,
         min_size=min(2, size),

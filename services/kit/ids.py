@@ -1,4 +1,5 @@
 """Ids. A show's id tells its business day and region, and what belongs to a show carries the show's prefix.
+An event's id (UUID version 7) tells when it was written. Either way ids sort by day, and tables are split by that.
 
 A show id is a UUID version 8 (RFC 9562): 16 bits days since 2020-01-01, 16 bits region (city), 16 bits random, then
 version, 12 random bits, variant, 62 random bits. The first 48 bits are the prefix that reservation, booking and ticket
@@ -8,11 +9,13 @@ ids repeat, so an id alone finds its partition and its shard.
 from __future__ import annotations
 
 import secrets
-from datetime import date, timedelta
+from collections.abc import Iterable
+from datetime import UTC, date, datetime, timedelta
 from uuid import UUID
 
 EPOCH = date(2020, 1, 1)
 PREFIX_BITS = 48
+_REST_BITS = 128 - PREFIX_BITS
 _VERSION_8 = 8 << 76
 _VARIANT = 2 << 62
 
@@ -38,7 +41,7 @@ def new_show_id(business_date: date, region: int, *, random: int | None = None) 
 
 def new_id_of_show(show_id: UUID) -> UUID:
     """An id for something that belongs to a show."""
-    return _version_8(show_id.int >> 80, secrets.randbits(74))
+    return _version_8(show_id.int >> _REST_BITS, secrets.randbits(74))
 
 
 def business_date_of(identifier: UUID) -> date:
@@ -47,3 +50,33 @@ def business_date_of(identifier: UUID) -> date:
 
 def region_of(identifier: UUID) -> int:
     return identifier.int >> 96 & 0xFFFF
+
+
+def first_id_of(day: date) -> UUID:
+    """The lowest id of a business day: no show of an earlier day has one as high, none of the day a lower one."""
+    return UUID(int=(day - EPOCH).days << 112)
+
+
+def shows_around(identifiers: Iterable[UUID]) -> tuple[UUID, UUID]:
+    """The lowest and the highest id that a show can have to which any of these ids belongs.
+
+    SQL that looks something up by its own id adds ``show_id BETWEEN`` them, and PostgreSQL looks into the partitions
+    of those days only. Of no ids: a range without shows.
+    """
+    prefixes = [identifier.int >> _REST_BITS for identifier in identifiers] or [0]
+    return UUID(int=min(prefixes) << _REST_BITS), UUID(int=(max(prefixes) + 1 << _REST_BITS) - 1)
+
+
+def first_uuid7(moment: datetime) -> UUID:
+    """The lowest UUID of version 7 (RFC 9562: the first 48 bits are milliseconds since 1970) of ``moment``."""
+    return UUID(int=max(0, int(moment.timestamp() * 1000)) << 80)
+
+
+def first_uuid7_of(day: date) -> UUID:
+    """The lowest UUID of version 7 of a day (UTC)."""
+    return first_uuid7(datetime(day.year, day.month, day.day, tzinfo=UTC))
+
+
+def day_of_uuid7(identifier: UUID) -> date:
+    """The day (UTC) on which a UUID of version 7 was made."""
+    return datetime.fromtimestamp((identifier.int >> 80) / 1000, UTC).date()

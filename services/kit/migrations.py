@@ -1,21 +1,33 @@
-"""Bringing a service's database up to date, and the tables that every service's database has."""
+"""Bringing a service's database up to date, and the tables that every service's database has.
+
+Functions in SQL have one text, ``services/<service>/migrations/*_functions.sql``, which is run each time after the
+revisions: a revision changes tables, a changed function needs none (unless it goes away, or its arguments change).
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+import psycopg
 import structlog
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
-from services.kit.outbox import RELAY_ASLEEP
+from services.kit.outbox import OUTBOX, OUTBOX_AHEAD, OUTBOX_SENT, RELAY_ASLEEP
+from services.kit.partitions import partition
 
 log = structlog.get_logger()
 KIT = Path(__file__).parent
 LOCK = 7_205_301  # any number, as long as only migrations use it
+
+
+WAKE = """
+    CREATE TRIGGER outbox_wake AFTER INSERT ON outbox
+        FOR EACH STATEMENT EXECUTE FUNCTION outbox_wake()
+"""
 
 
 class Executes(Protocol):
@@ -24,21 +36,30 @@ class Executes(Protocol):
     def execute(self, sqltext: str, /) -> None: ...
 
 
-def migrate(service: str, url: str) -> None:
+def migrate(service: str, url: str, *, revision: str = "head") -> None:
     """Run the Alembic revisions in ``services/<service>/migrations/`` that ``url``'s database lacks.
 
+    An earlier ``revision`` than the newest leaves the database as that one did, for tests of what comes after.
     Several processes may call this at once; one works, the others wait.
     """
+    folder = KIT.parent / service / "migrations"
     config = Config()
     config.set_main_option("script_location", str(KIT / "alembic"))
-    config.set_main_option("version_locations", str(KIT.parent / service / "migrations"))
+    config.set_main_option("version_locations", str(folder))
     config.set_main_option("path_separator", "newline")
     engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://", 1), poolclass=NullPool)
     with engine.connect() as lock, engine.connect() as connection:
         lock.execute(text("SELECT pg_advisory_lock(:key)"), {"key": LOCK})
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        command.upgrade(config, revision)
         connection.commit()
+        if revision == "head":
+            # The driver itself, because colons and percent signs in SQL are nobody's parameters here.
+            driver: Any = connection.connection.driver_connection
+            for functions in sorted(folder.glob("*_functions.sql")):
+                driver.execute(functions.read_text())
+            partition_event_tables(driver)
+            driver.commit()
     engine.dispose()
     log.info("migrated", database=service)
 
@@ -82,9 +103,16 @@ def create_event_tables(op: Executes) -> None:
             END IF;
             RETURN NULL;
         END $$;
-        CREATE TRIGGER outbox_wake AFTER INSERT ON outbox
-            FOR EACH STATEMENT EXECUTE FUNCTION outbox_wake();
+        {WAKE};
     """)
+
+
+def partition_event_tables(connection: psycopg.Connection[Any]) -> None:
+    """Partition the outbox, and what was sent of it, by day, unless they are."""
+    partition(connection, OUTBOX_SENT, ahead=OUTBOX_AHEAD)
+    if partition(connection, OUTBOX, ahead=OUTBOX_AHEAD):
+        connection.execute("DROP TRIGGER outbox_wake ON outbox_default")
+        connection.execute(WAKE)
 
 
 def create_request_table(op: Executes) -> None:

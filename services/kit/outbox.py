@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 from google.protobuf.message import Message
 from sqlalchemy import text
@@ -12,9 +13,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection as AlchemyConnection
 
 from services.kit.call import current_call
 from services.kit.database import Connection
+from services.kit.partitions import CLOCK_DAYS, Partitioned
 
 RELAY_ASLEEP = 7_205_302
 """Advisory lock of a relay that sleeps, so that writers know whether to wake it; any number that nobody else uses."""
+
+OUTBOX = Partitioned("outbox", "id", CLOCK_DAYS, days=1)
+OUTBOX_SENT = Partitioned("outbox_sent", "id", CLOCK_DAYS, days=1)
+OUTBOX_TABLES = (OUTBOX, OUTBOX_SENT)
+OUTBOX_AHEAD = timedelta(days=3)
+"""For so long nobody needs to make partitions; then rows lie in the default until somebody does."""
 
 INSERT = """
     INSERT INTO outbox (aggregatetype, aggregateid, type, payload, headers)

@@ -1,4 +1,4 @@
-"""What a relay asks of a service's database: rows to send, marks for what was sent, sleep, and old rows' end.
+"""What a relay asks of a service's database: rows to send, marks for what was sent, sleep, and the end of what is old.
 
 **Order.** Rows go out by ``(created_at, id)``. Within a key that is the order in which they were committed: a writer
 first locks its aggregate and then inserts, ``created_at`` is the clock at the insert, and so the next writer's rows are
@@ -8,6 +8,9 @@ later. Each look is one statement, thus one snapshot: when it shows a row of a k
 later ones were sent. So a look never begins behind the last row sent, but at the *floor*: the start of the oldest
 transaction that was writing just before the look. What is not visible yet belongs to it or to a later one, and is not
 older.
+
+**Few partitions.** Ids begin with the time, and the outbox is split by their day. So a look also names the lowest id
+that it can find, a little below the time that it begins at, and PostgreSQL leaves the other days alone.
 """
 
 from __future__ import annotations
@@ -19,11 +22,16 @@ from uuid import UUID
 
 from psycopg.rows import class_row
 
+from services.kit import partitions
 from services.kit.database import Connection
-from services.kit.outbox import RELAY_ASLEEP
+from services.kit.ids import first_uuid7
+from services.kit.outbox import OUTBOX, OUTBOX_AHEAD, OUTBOX_SENT, OUTBOX_TABLES, RELAY_ASLEEP
 
 CLOCK_SLACK = timedelta(seconds=1)
 """How far the database's clock may step back without a row waiting for the next full sweep."""
+
+ID_SLACK = timedelta(minutes=1)
+"""How far a row's id may be older than its ``created_at``; both are made at the insert."""
 
 UNSEEN_WRITERS_SLACK = timedelta(seconds=60)
 """How long a writer may take when we may not see the sessions of other roles; services' timeouts are shorter."""
@@ -40,16 +48,23 @@ OLDEST_WRITER = """
 UNSENT = f"""
     SELECT {COLUMNS}
     FROM outbox
-    WHERE created_at >= coalesce(%s, '-infinity'::timestamptz)
-      AND created_at < coalesce(%s, 'infinity'::timestamptz)
-      AND NOT EXISTS (SELECT FROM outbox_sent WHERE outbox_sent.id = outbox.id)
+    WHERE id >= %(first_id)s
+      AND created_at >= coalesce(%(since)s, '-infinity'::timestamptz)
+      AND created_at < coalesce(%(before)s, 'infinity'::timestamptz)
+      AND NOT EXISTS (
+          SELECT
+          FROM outbox_sent
+          WHERE outbox_sent.id = outbox.id
+            AND outbox_sent.id >= %(first_id)s
+      )
     ORDER BY created_at, id
-    LIMIT %s
+    LIMIT %(at_most)s
 """
 SINCE = f"""
     SELECT {COLUMNS}
     FROM outbox
-    WHERE created_at >= %s
+    WHERE id >= %(first_id)s
+      AND created_at >= %(since)s
     ORDER BY created_at, id
 """
 MARK = """
@@ -57,19 +72,20 @@ MARK = """
     SELECT unnest(%s::uuid[])
     ON CONFLICT DO NOTHING
 """
-DROP_OUTBOX = """
-    WITH old AS (
-        SELECT outbox.id
-        FROM outbox
-        JOIN outbox_sent USING (id)
-        WHERE outbox.created_at < clock_timestamp() - %s::interval
-        ORDER BY outbox.created_at
-        LIMIT %s
-    ), dropped AS (
-        DELETE FROM outbox USING old WHERE outbox.id = old.id
+UNSENT_IN_PART = """
+    EXISTS (
+        SELECT
+        FROM {part} AS part
+        WHERE NOT EXISTS (
+            SELECT
+            FROM outbox_sent
+            WHERE outbox_sent.id = part.id
+              AND outbox_sent.id >= {low}
+              AND outbox_sent.id < {high}
+        )
     )
-    DELETE FROM outbox_sent USING old WHERE outbox_sent.id = old.id
 """
+EVENTS_OF_PART = "EXISTS (SELECT FROM outbox WHERE id >= {low} AND id < {high})"
 DROP_INBOX = """
     DELETE FROM inbox
     WHERE (consumer, event_id) IN (
@@ -138,7 +154,8 @@ class OutboxReader:
     ) -> list[OutboxRow]:
         """The oldest rows that were not sent."""
         async with self._connection.cursor(binary=True, row_factory=class_row(OutboxRow)) as cursor:
-            await cursor.execute(UNSENT, (since, before, at_most))
+            values = {"first_id": first_id(since), "since": since, "before": before, "at_most": at_most}
+            await cursor.execute(UNSENT, values)
             return await cursor.fetchall()
 
     async def all_since(self, since: datetime, *, page: int) -> AsyncGenerator[Sequence[OutboxRow], None]:
@@ -147,7 +164,7 @@ class OutboxReader:
             self._connection.transaction(),
             self._connection.cursor("since", binary=True, row_factory=class_row(OutboxRow)) as cursor,
         ):
-            await cursor.execute(SINCE, (since,), binary=True)
+            await cursor.execute(SINCE, {"first_id": first_id(since), "since": since}, binary=True)
             while rows := await cursor.fetchmany(page):
                 yield rows
 
@@ -177,9 +194,27 @@ class OutboxReader:
             self._asleep = False
 
     async def drop_old(self, older_than: timedelta, *, at_most: int) -> int:
-        """Delete old rows that were sent, their marks, and old inbox rows; at most so many each. Tells how many."""
-        dropped = 0
-        for statement in (DROP_OUTBOX, DROP_INBOX):
-            cursor = await self._connection.execute(statement, (older_than, at_most))
-            dropped += cursor.rowcount
-        return dropped
+        """Delete old inbox rows, at most so many; tells how many."""
+        cursor = await self._connection.execute(DROP_INBOX, (older_than, at_most))
+        return cursor.rowcount
+
+    async def tend_partitions(self, keep: timedelta) -> list[str]:
+        """Have partitions for the next days, and drop those whose events are all older than ``keep``.
+
+        Answers which of those stay because they have an event that was not sent.
+
+        Raises:
+            psycopg.errors.LockNotAvailable: somebody uses the tables at length; what is left to do can wait.
+        """
+        today = await partitions.today(self._connection)
+        for each in OUTBOX_TABLES:
+            await partitions.make_ahead(self._connection, each, today=today, ahead=OUTBOX_AHEAD)
+        before = (await self.now() - keep).date()
+        unsent = await partitions.drop(self._connection, OUTBOX, before=before, unless=UNSENT_IN_PART)
+        await partitions.drop(self._connection, OUTBOX_SENT, before=before, unless=EVENTS_OF_PART)
+        return unsent
+
+
+def first_id(since: datetime | None) -> UUID:
+    """The lowest id that an event can have which was written then or later."""
+    return first_uuid7(since - ID_SLACK) if since is not None else UUID(int=0)

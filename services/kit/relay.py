@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+import psycopg
 import structlog
 import typer
 import uvloop
@@ -33,6 +34,8 @@ from services.kit.valkey_bus import open_client
 
 log = structlog.get_logger()
 
+SWEEP = timedelta(days=1)
+"""How far back a sweep looks. A new leader looks at everything."""
 DROP_AT_ONCE = 1000
 """Rows a statement deletes; more would keep the session from sending."""
 
@@ -66,8 +69,8 @@ class Pace:
         page: rows in one look.
         poll_seconds: between looks when nobody wakes us; also how often the bus's memory is checked.
         nap_seconds: between looks while a writer is in its transaction that could not know that we sleep.
-        sweep_seconds: between looks at the whole outbox, for what a stepping clock hid.
-        tidy_seconds: between deletions of what is old.
+        sweep_seconds: between looks at the last day of the outbox, for what a stepping clock hid.
+        tidy_seconds: between deletions of what is old, and looks at the partitions.
         longest_pause_seconds: between tries while PostgreSQL or the bus is away.
     """
 
@@ -124,7 +127,7 @@ class Relay:
             await outbox.begin()
             database = f"{connection.info.host}:{connection.info.port}/{connection.info.dbname}"
             bus = StreamWriter(client, database)
-            self._floor, self._next_sweep = None, 0.0  # a predecessor may have left anything
+            self._floor, self._next_sweep = None, time.monotonic() + self._pace.sweep_seconds  # all of it, once
             known = False
             while True:
                 try:
@@ -156,7 +159,8 @@ class Relay:
             await bus.check()
             self._next_check = now + self._pace.poll_seconds
         if now >= self._next_sweep:
-            self._floor = None
+            if self._floor is not None:
+                self._floor -= SWEEP
             self._next_sweep = now + self._pace.sweep_seconds
         floor = await outbox.floor()
         rows = await outbox.unsent(since=self._floor, at_most=self._pace.page)
@@ -191,13 +195,22 @@ class Relay:
             await outbox.mark(rows)
 
     async def _tidy(self, outbox: OutboxReader, bus: StreamWriter) -> None:
-        """Drop what is old, a little at a time."""
+        """Drop what is old, inbox rows a little at a time; have the outbox's next partitions."""
         if time.monotonic() < self._next_tidy:
             return
         dropped = await outbox.drop_old(self._retention.keep, at_most=DROP_AT_ONCE)
         if dropped < DROP_AT_ONCE:
+            await self._tend_partitions(outbox)
             await bus.trim(older_than=self._retention.stream_age, longest=self._retention.stream_length)
             self._next_tidy = time.monotonic() + self._pace.tidy_seconds
+
+    async def _tend_partitions(self, outbox: OutboxReader) -> None:
+        try:
+            if unsent := await outbox.tend_partitions(self._retention.keep):
+                log.warning("old_events_unsent", partitions=unsent)
+                self._floor = None  # look at everything again
+        except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
+            log.info("partitions_postponed")
 
 
 async def run(settings: RelaySettings) -> None:

@@ -22,7 +22,7 @@ from psycopg.rows import class_row
 from services.kit import inbox
 from services.kit.bus import dead_topic
 from services.kit.database import Connection
-from services.kit.outbox_reader import COLUMNS, OutboxRow
+from services.kit.outbox_reader import COLUMNS, OutboxRow, first_id
 from services.kit.valkey_bus import event_of, fields_of, open_client
 
 PAGE = 500
@@ -30,7 +30,8 @@ PAGE = 500
 WINDOW = f"""
     SELECT {COLUMNS}
     FROM outbox
-    WHERE created_at >= %s
+    WHERE id >= %s
+      AND created_at >= %s
       AND created_at < %s
       AND aggregatetype = %s
       AND (%s::text IS NULL OR aggregateid = %s)
@@ -78,7 +79,8 @@ async def replay_window(database: Connection, bus: redis.Redis, window: Window, 
         database.transaction(),
         database.cursor("window", row_factory=class_row(OutboxRow)) as cursor,
     ):
-        await cursor.execute(WINDOW, (window.since, window.until, window.topic, window.key, window.key))
+        values = (first_id(window.since), window.since, window.until, window.topic, window.key, window.key)
+        await cursor.execute(WINDOW, values)
         while rows := await cursor.fetchmany(PAGE):
             if again is not None:  # before they are sent, or the consumer might skip them
                 forgotten += await again.forget([row.id for row in rows])

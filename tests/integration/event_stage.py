@@ -21,7 +21,7 @@ import psycopg
 import redis
 
 from local.home import CHECKOUT
-from services.kit.migrations import create_event_tables
+from services.kit.migrations import create_event_tables, partition_event_tables
 
 PATIENCE_S = 20.0
 INSERT = """
@@ -124,6 +124,7 @@ def make_stage(database_url: Callable[[str], str], bus_url: str) -> Stage:
     for url in (stage.producer, stage.consumer):
         with psycopg.connect(url, autocommit=True) as connection:
             create_event_tables(_Op(connection))
+            partition_event_tables(connection)
     with psycopg.connect(stage.consumer, autocommit=True) as connection:
         connection.execute(
             """

@@ -97,8 +97,9 @@ def test_a_relay_waits_for_tables_and_serves_the_other_databases(
 def test_old_rows_that_were_sent_are_dropped_and_old_unsent_ones_are_sent(stage: Stage, tmp_path: Path) -> None:
     with psycopg.connect(stage.producer, autocommit=True) as connection:
         connection.execute("""
-            INSERT INTO outbox (aggregatetype, aggregateid, type, payload, created_at)
-            SELECT 't', 'k', 'x', 'old', clock_timestamp() - interval '8 days' FROM generate_series(1, 2500)
+            INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload, created_at)
+            SELECT uuidv7(interval '-8 days'), 't', 'k', 'x', 'old', clock_timestamp() - interval '8 days'
+            FROM generate_series(1, 2500)
         """)
         connection.execute("INSERT INTO inbox (consumer, event_id, received_at) SELECT 'c', id, created_at FROM outbox")
         stage.happen("t", "k", "new")

@@ -1,4 +1,4 @@
-"""Booking's tables and the functions that write claims (the ``.sql`` files beside this one)."""
+"""Booking's tables (the ``.sql`` file beside this one)."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,5 @@ down_revision = None
 def upgrade() -> None:
     create_event_tables(op)
     driver: Any = op.get_bind().connection.driver_connection
-    here = Path(__file__).parent
-    for name in ("0001_bookings.sql", "0001_functions.sql"):
-        # The driver itself, because colons and percent signs in SQL are nobody's parameters here.
-        driver.execute((here / name).read_text())
+    # The driver itself, because colons and percent signs in SQL are nobody's parameters here.
+    driver.execute(Path(__file__).with_suffix(".sql").read_text())

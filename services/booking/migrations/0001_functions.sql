@@ -1,11 +1,35 @@
 -- Who writes claims. The rules that all of these keep: the first statement takes the show's row, so that the following
 -- ones see what the last writer committed; time is clock_timestamp() read after that lock; a batch takes its shows in
 -- the order of their ids; a refusal is a returned value, so that the rest of a batch goes on.
+--
+-- Tables are partitioned by ranges of show_id. A statement that names the show finds its partition when it starts, also
+-- with a plan that was made before for all shows; whoever knows only a reservation or a booking names the shows around it.
+
+
+-- The lowest and the highest id that the show can have which this reservation or booking belongs to: they share 48 bits.
+CREATE OR REPLACE FUNCTION first_show_of(id uuid) RETURNS uuid LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN (left(id::text, 13) || '-0000-0000-000000000000')::uuid;
+
+CREATE OR REPLACE FUNCTION last_show_of(id uuid) RETURNS uuid LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN (left(id::text, 13) || '-ffff-ffff-ffffffffffff')::uuid;
+
+
+-- A booking's show; NULL for an unknown booking. A function, because a join would open the partitions of all shows.
+CREATE OR REPLACE FUNCTION show_of_booking(id uuid) RETURNS uuid LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN (
+        SELECT b.show_id
+        FROM bookings b
+        WHERE b.booking_id = id
+          AND b.show_id BETWEEN first_show_of(id) AND last_show_of(id)
+    );
+END $$;
+
 
 -- End holds of one show whose row the caller has locked: frees their claims, ends the reservations with `new_status`
 -- and the bookings that wait for payment with `new_booking_status`, and announces bookings that expire.
 -- Answers the freed seats.
-CREATE FUNCTION end_holds(
+CREATE OR REPLACE FUNCTION end_holds(
     of_show uuid, ids uuid[], new_status smallint, new_booking_status smallint, at timestamptz
 ) RETURNS integer[] LANGUAGE plpgsql AS $$
 DECLARE
@@ -54,7 +78,7 @@ END $$;
 -- Hold the wishes of a batch, each wholly or not at all. Wish i wants the next seat_counts[i] of `seats`, and for each of
 -- the next standing_counts[i] triples (first_seat_no, capacity, quantity) of `standings` that many places of an area.
 -- The wishes of one show stand together, and the shows in the order of their ids.
-CREATE FUNCTION hold_seats(
+CREATE OR REPLACE FUNCTION hold_seats(
     show_ids uuid[], show_row_versions integer[], user_ids uuid[], request_ids uuid[], contents bytea[],
     new_ids uuid[], seat_counts integer[], seats integer[], standing_counts integer[], standings integer[],
     quotes bytea[], totals bigint[],
@@ -220,7 +244,7 @@ END $$;
 
 
 -- Give a user's reservation back. Answers its show, the outcome (RELEASED; or ENDED, CONVERTED, NOT_FOUND), the version and what became free.
-CREATE FUNCTION release_hold(of_reservation uuid, of_user uuid)
+CREATE OR REPLACE FUNCTION release_hold(of_reservation uuid, of_user uuid)
 RETURNS TABLE (outcome text, show_id uuid, version integer, freed integer[]) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
@@ -230,6 +254,7 @@ BEGIN
     SELECT r.show_id INTO show_id
     FROM reservations r
     WHERE r.reservation_id = of_reservation
+      AND r.show_id BETWEEN first_show_of(of_reservation) AND last_show_of(of_reservation)
       AND r.user_id = of_user;
     IF show_id IS NULL THEN
         outcome := 'NOT_FOUND'; RETURN NEXT; RETURN;
@@ -259,7 +284,7 @@ END $$;
 
 
 -- End what is due: holds whose time is over and bookings that were not paid in theirs, at most `most_shows` shows a call.
-CREATE FUNCTION expire_due(most_shows integer)
+CREATE OR REPLACE FUNCTION expire_due(most_shows integer)
 RETURNS TABLE (show_id uuid, version integer, freed integer[], booking_ids uuid[]) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
@@ -302,11 +327,15 @@ END $$;
 
 -- Money has come in for bookings. HELD becomes BOOKED where every fence still matches; late money books the same seats
 -- if all are free; everything else goes back (the caller announces it in this transaction).
-CREATE FUNCTION confirm_captures(
+CREATE OR REPLACE FUNCTION confirm_captures(
     of_bookings uuid[], of_captures text[], of_payments uuid[], amounts bigint[], currencies text[]
 ) RETURNS TABLE (
     place integer, outcome text, show_id uuid, booking_id uuid, version integer, booked integer[]
-) LANGUAGE plpgsql AS $$
+) LANGUAGE plpgsql
+-- The consumer's session plans each statement anew, which would take longer than all that is done here.
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+AS $$
 #variable_conflict use_column
 DECLARE
     booking   bookings%ROWTYPE;
@@ -317,10 +346,9 @@ DECLARE
     i         integer;
 BEGIN
     FOR i, show_id IN
-        SELECT wanted.place, b.show_id
+        SELECT wanted.place, show_of_booking(wanted.id)
         FROM unnest(of_bookings) WITH ORDINALITY AS wanted (id, place)
-        LEFT JOIN bookings b ON b.booking_id = wanted.id
-        ORDER BY b.show_id, wanted.place
+        ORDER BY show_of_booking, wanted.place
     LOOP
         place := i; booking_id := of_bookings[i]; version := NULL; booked := NULL; outcome := NULL;
         IF show_id IS NULL THEN
@@ -413,7 +441,7 @@ END $$;
 -- Let a booking take over an active reservation, whose seats stay held for one payment window. The caller writes the
 -- booking itself in the same transaction. Outcome: CONVERTED; or REPLAY with the stored answer, REQUEST_ID_REUSED,
 -- NOT_FOUND, or what the reservation is instead (EXPIRED, RELEASED, TAKEN_OVER).
-CREATE FUNCTION convert_reservation(
+CREATE OR REPLACE FUNCTION convert_reservation(
     of_reservation uuid, of_user uuid, of_request uuid, of_content bytea, of_booking uuid, pay_within interval
 ) RETURNS TABLE (
     outcome text, answer bytea, show_id uuid, seat_nos integer[], quote bytea, total bigint,
@@ -427,6 +455,7 @@ BEGIN
     SELECT r.show_id INTO show_id
     FROM reservations r
     WHERE r.reservation_id = of_reservation
+      AND r.show_id BETWEEN first_show_of(of_reservation) AND last_show_of(of_reservation)
       AND r.user_id = of_user;
     IF show_id IS NOT NULL THEN
         PERFORM FROM show_versions v WHERE v.show_id = convert_reservation.show_id FOR UPDATE;

@@ -9,9 +9,10 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from services.booking.domain import BookingState, QuoteItem
+from services.booking.domain import BookingState
 from services.booking.store.seats import Change, ShowChange
 from services.kit.database import Connection, Pool
+from services.kit.ids import shows_around
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,20 +53,6 @@ def read_booking(row: Sequence[Any]) -> BookingRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Conversion:
-    """What ``convert_reservation`` says; the fields after ``answer`` are set when the outcome is CONVERTED."""
-
-    outcome: str
-    answer: bytes | None
-    show_id: UUID | None
-    seat_nos: tuple[int, ...]
-    quote: bytes
-    total: int
-    moment: datetime
-    pay_by: datetime
-
-
-@dataclass(frozen=True, slots=True)
 class Capture:
     """Money that a provider took for a booking."""
 
@@ -91,7 +78,7 @@ class CaptureOutcome:
 class BookingStore:
     def __init__(self, pool: Pool, *, pay_within: timedelta) -> None:
         self._pool = pool
-        self._pay_within = pay_within
+        self.pay_within = pay_within
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
@@ -103,7 +90,8 @@ class BookingStore:
         """A user's own booking; somebody else's is not found."""
         async with self._pool.connection() as connection:
             cursor = await connection.execute(
-                f"SELECT {COLUMNS} FROM bookings WHERE booking_id = %s AND user_id = %s", (booking_id, user_id)
+                f"SELECT {COLUMNS} FROM bookings WHERE booking_id = %s AND user_id = %s AND show_id BETWEEN %s AND %s",
+                (booking_id, user_id, *shows_around([booking_id])),
             )
             row = await cursor.fetchone()
         return read_booking(row) if row else None
@@ -117,94 +105,52 @@ class BookingStore:
                 FROM bookings
                 WHERE booking_id = %s
                   AND user_id = %s
+                  AND show_id BETWEEN %s AND %s
                 """,
-                (booking_id, user_id),
+                (booking_id, user_id, *shows_around([booking_id])),
             )
             row = await cursor.fetchone()
         return (read_booking(row[:-1]), row[-1]) if row else None
 
     async def list_of(self, user_id: UUID, before: tuple[datetime, UUID] | None, most: int) -> list[BookingRow]:
         """A user's bookings, the newest first, those before ``(created_at, booking_id)``."""
-        columns = ", ".join(f"b.{name.strip()}" for name in COLUMNS.split(","))
         async with self._pool.connection() as connection:
             cursor = await connection.execute(
-                f"""
-                SELECT {columns}
-                FROM user_bookings u
-                JOIN bookings b ON b.booking_id = u.booking_id
-                WHERE u.user_id = %s
-                  AND (%s::timestamptz IS NULL OR (u.created_at, u.booking_id) < (%s, %s))
-                ORDER BY u.created_at DESC, u.booking_id DESC
+                """
+                SELECT booking_id
+                FROM user_bookings
+                WHERE user_id = %s
+                  AND (%s::timestamptz IS NULL OR (created_at, booking_id) < (%s, %s))
+                ORDER BY created_at DESC, booking_id DESC
                 LIMIT %s
                 """,
                 (user_id, before and before[0], before and before[0], before and before[1], most),
             )
-            return [read_booking(row) for row in await cursor.fetchall()]
+            listed = [row[0] for row in await cursor.fetchall()]
+            rows = await self.find_many(connection, listed)
+        return [rows[booking_id] for booking_id in listed if booking_id in rows]
 
     async def versions(self, booking_ids: Sequence[UUID]) -> dict[UUID, int]:
         async with self._pool.connection() as connection:
             cursor = await connection.execute(
-                "SELECT booking_id, version FROM bookings WHERE booking_id = ANY (%s)", (list(booking_ids),)
+                "SELECT booking_id, version FROM bookings WHERE booking_id = ANY (%s) AND show_id BETWEEN %s AND %s",
+                (list(booking_ids), *shows_around(booking_ids)),
             )
             return {row[0]: row[1] for row in await cursor.fetchall()}
 
-    async def convert(
-        self,
-        connection: Connection,
-        *,
-        reservation_id: UUID,
-        user_id: UUID,
-        request_id: UUID,
-        content: bytes,
-        booking_id: UUID,
-    ) -> Conversion:
-        """Let a booking take over a reservation; the caller's transaction must then ``add`` the booking."""
-        cursor = await connection.execute(
-            """
-            SELECT outcome, answer, show_id, seat_nos, quote, total, moment, pay_by
-            FROM convert_reservation(%s, %s, %s, %s, %s, %s)
-            """,
-            (reservation_id, user_id, request_id, content, booking_id, self._pay_within),
-        )
-        row = await cursor.fetchone()
-        assert row is not None
-        return Conversion(
-            row[0], None if row[1] is None else bytes(row[1]), row[2], tuple(row[3] or ()), bytes(row[4] or b""),
-            row[5] or 0, row[6], row[7],
-        )  # fmt: skip
-
-    async def add(
-        self, connection: Connection, booking: BookingRow, *, items: Sequence[QuoteItem], expired_event: bytes
-    ) -> None:
-        """Write a new booking and its items."""
-        await connection.execute(
-            f"""
-            INSERT INTO bookings ({COLUMNS}, expired_event)
-            VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, NULL, NULL, NULL, %s, %s)
-            """,
-            (
-                booking.show_id, booking.booking_id, booking.reservation_id, booking.user_id, booking.reference,
-                int(booking.status), list(booking.seat_nos), booking.quote, booking.total, booking.currency,
-                booking.pay_by, booking.created_at, booking.updated_at, booking.version, expired_event,
-            ),
-        )  # fmt: skip
-        await connection.execute(
-            """
-            INSERT INTO booking_items (show_id, booking_id, seat_no, category, price, price_tax, fee, fee_tax)
-            SELECT %s, %s, *
-            FROM unnest(%s::int[], %s::text[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[])
-            """,
-            (
-                booking.show_id,
-                booking.booking_id,
-                list(booking.seat_nos),
-                [item.category for item in items],
-                [item.price for item in items],
-                [item.price_tax for item in items],
-                [item.fee for item in items],
-                [item.fee_tax for item in items],
-            ),
-        )
+    async def shows_of(self, reservation_ids: Sequence[UUID]) -> dict[UUID, UUID]:
+        """The show of each reservation that exists."""
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(
+                """
+                SELECT reservation_id, show_id
+                FROM reservations
+                WHERE reservation_id = ANY (%s)
+                  AND show_id BETWEEN %s AND %s
+                """,
+                (list(reservation_ids), *shows_around(reservation_ids)),
+            )
+            return {row[0]: row[1] for row in await cursor.fetchall()}
 
     async def confirm(self, connection: Connection, captures: Sequence[Capture]) -> list[CaptureOutcome]:
         """Book what captures paid for, in the caller's transaction. Outcomes come in no particular order."""
@@ -230,7 +176,8 @@ class BookingStore:
     async def find_many(self, connection: Connection, booking_ids: Sequence[UUID]) -> dict[UUID, BookingRow]:
         """Bookings by id, as the caller's transaction sees them."""
         cursor = await connection.execute(
-            f"SELECT {COLUMNS} FROM bookings WHERE booking_id = ANY (%s)", (list(booking_ids),)
+            f"SELECT {COLUMNS} FROM bookings WHERE booking_id = ANY (%s) AND show_id BETWEEN %s AND %s",
+            (list(booking_ids), *shows_around(booking_ids)),
         )
         return {row[1]: read_booking(row) for row in await cursor.fetchall()}
 

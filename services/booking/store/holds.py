@@ -10,6 +10,7 @@ from uuid import UUID
 from services.booking.domain import ReservationState, SeatLimits, StandingArea
 from services.booking.store.seats import Change, ShowChange
 from services.kit.database import Pool
+from services.kit.ids import shows_around
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +136,9 @@ class HoldStore:
                 FROM reservations
                 WHERE reservation_id = %s
                   AND user_id = %s
+                  AND show_id BETWEEN %s AND %s
                 """,
-                (reservation_id, user_id),
+                (reservation_id, user_id, *shows_around([reservation_id])),
             )
             row = await cursor.fetchone()
         if row is None:
