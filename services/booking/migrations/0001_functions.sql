@@ -14,7 +14,18 @@ CREATE OR REPLACE FUNCTION last_show_of(id uuid) RETURNS uuid LANGUAGE sql IMMUT
 RETURN (left(id::text, 13) || '-ffff-ffff-ffffffffffff')::uuid;
 
 
--- A booking's show; NULL for an unknown booking. A function, because a join would open the partitions of all shows.
+-- The show of a reservation or of a booking; NULL for an unknown one. Functions, because a join, and also ANY (ids), would
+-- open the partitions of many shows.
+CREATE OR REPLACE FUNCTION show_of_reservation(id uuid) RETURNS uuid LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN (
+        SELECT r.show_id
+        FROM reservations r
+        WHERE r.reservation_id = id
+          AND r.show_id BETWEEN first_show_of(id) AND last_show_of(id)
+    );
+END $$;
+
 CREATE OR REPLACE FUNCTION show_of_booking(id uuid) RETURNS uuid LANGUAGE plpgsql STABLE AS $$
 BEGIN
     RETURN (

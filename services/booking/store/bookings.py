@@ -143,14 +143,12 @@ class BookingStore:
         async with self._pool.connection() as connection:
             cursor = await connection.execute(
                 """
-                SELECT reservation_id, show_id
-                FROM reservations
-                WHERE reservation_id = ANY (%s)
-                  AND show_id BETWEEN %s AND %s
+                SELECT id, show_of_reservation(id)
+                FROM unnest(%s::uuid[]) AS id
                 """,
-                (list(reservation_ids), *shows_around(reservation_ids)),
+                (list(reservation_ids),),
             )
-            return {row[0]: row[1] for row in await cursor.fetchall()}
+            return {row[0]: row[1] for row in await cursor.fetchall() if row[1] is not None}
 
     async def confirm(self, connection: Connection, captures: Sequence[Capture]) -> list[CaptureOutcome]:
         """Book what captures paid for, in the caller's transaction. Outcomes come in no particular order."""
