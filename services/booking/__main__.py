@@ -10,6 +10,7 @@ from marquee.booking import v1 as booking_v1
 from services.booking import consumers
 from services.booking.announcer import Announcer
 from services.booking.clients import CatalogClient
+from services.booking.commands import add_partition_commands
 from services.booking.conversions import book_batches
 from services.booking.desk import Desk, hold_batches
 from services.booking.domain import Rates, SeatLimits
@@ -146,5 +147,8 @@ async def _wake_streams(desk: Desk, lifecycle: Lifecycle) -> None:
     desk.signals.wake_all()
 
 
+app = service_command("booking", BookingSettings, serve)
+add_partition_commands(app)
+
 if __name__ == "__main__":
-    service_command("booking", BookingSettings, serve)()
+    app()

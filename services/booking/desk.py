@@ -9,6 +9,7 @@ import psycopg
 import structlog
 
 from services.booking.announcer import Announcer
+from services.booking.conversions import BookBatches
 from services.booking.domain import Rates
 from services.booking.live import LiveMaps
 from services.booking.shows import Shows
@@ -32,6 +33,7 @@ class Desk:
     holds: HoldStore
     hold_batches: HoldBatches
     bookings: BookingStore
+    book_batches: BookBatches
     live: LiveMaps
     signals: BookingSignals
     announcer: Announcer

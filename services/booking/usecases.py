@@ -15,8 +15,6 @@ from services.booking.domain import (
     BookingNotPayable,
     BookingState,
     ReservationConverted,
-    ReservationExpired,
-    ReservationReleased,
     ReservationState,
     SeatsTaken,
     SeatState,
@@ -26,7 +24,6 @@ from services.booking.domain import (
     TooManyHolds,
     UnknownSeat,
     Wish,
-    new_reference,
     no_such,
     owner_refund,
     quote,
@@ -52,10 +49,11 @@ from services.booking.store.bookings import (
     stored_answer,
     write_change,
 )
+from services.booking.store.conversions import BookWish
 from services.booking.store.holds import HoldOutcome, HoldWish, ReservationRow
 from services.booking.store.seats import Change, ShowChange
 from services.kit import outbox
-from services.kit.call import UserId
+from services.kit.call import UserId, current_call
 from services.kit.database import Connection
 from services.kit.errors import InvalidArgument, RequestIdReused, Unavailable
 from services.kit.idempotency import content_hash
@@ -224,79 +222,17 @@ async def create_booking(
         ReservationExpired, ReservationReleased, ReservationConverted: it is no longer active.
         RequestIdReused: the request id came before with other content.
     """
-    user, reservation_id = UUID(user_id), UUID(request.reservation_id)
-    content = content_hash(request)
-    booking_id = new_id_of_show(reservation_id)
-    reservation = await desk.holds.find(reservation_id, user)
-    show = await desk.shows.find(reservation.show_id) if reservation else None
-    async with desk.bookings.transaction() as connection:
-        conversion = await desk.bookings.convert(
-            connection,
+    reservation_id = UUID(request.reservation_id)
+    return await desk.book_batches.add(
+        BookWish(
             reservation_id=reservation_id,
-            user_id=user,
+            user_id=UUID(user_id),
             request_id=UUID(request.request_id),
-            content=content,
-            booking_id=booking_id,
+            content=content_hash(request),
+            booking_id=new_id_of_show(reservation_id),
+            call_id=call.request_id if (call := current_call()) else "",
         )
-        match conversion.outcome:
-            case "REPLAY":
-                return booking_v1.Booking.FromString(conversion.answer or b"")
-            case "REQUEST_ID_REUSED":
-                raise RequestIdReused
-            case "TAKEN_OVER":
-                raise ReservationConverted
-            case "RELEASED":
-                raise ReservationReleased
-            case "EXPIRED":
-                raise ReservationExpired
-            case "NOT_FOUND":
-                raise no_such("reservation")
-        assert conversion.show_id is not None
-        locked_quote = booking_v1.Quote.FromString(conversion.quote)
-        row = BookingRow(
-            show_id=conversion.show_id,
-            booking_id=booking_id,
-            reservation_id=reservation_id,
-            user_id=user,
-            reference=new_reference(),
-            status=BookingState.PENDING_PAYMENT,
-            seat_nos=conversion.seat_nos,
-            quote=conversion.quote,
-            total=conversion.total,
-            currency=locked_quote.total.currency_code,
-            pay_by=conversion.pay_by,
-            created_at=conversion.moment,
-            updated_at=conversion.moment,
-            payment_id=None,
-            capture_id=None,
-            refund=None,
-            version=1,
-        )
-        booking = booking_message(row, show)
-        await desk.bookings.add(
-            connection, row, items=quote_items(locked_quote), expired_event=_expired_event(booking, user_id)
-        )
-        await keep_answer(
-            connection,
-            user_id=user,
-            request_id=UUID(request.request_id),
-            show_id=row.show_id,
-            method="book",
-            content=content,
-            answer=booking.SerializeToString(),
-        )
-        created = booking_v1.BookingCreated(booking=booking, user_id=user_id)
-        await outbox.append(connection, [Event("booking.created", str(booking_id), created)])
-    return booking
-
-
-def _expired_event(booking: booking_v1.Booking, user_id: UserId) -> bytes:
-    """What the sweeper announces, in SQL, if this booking is not paid."""
-    expired = booking_v1.BookingExpired(booking=booking, user_id=user_id)
-    expired.booking.status = booking_v1.BOOKING_STATUS_EXPIRED
-    expired.booking.version = booking.version + 1
-    expired.booking.ClearField("update_time")
-    return expired.SerializeToString()
+    )
 
 
 async def get_booking(booking_id: UUID, user_id: UserId, *, desk: Desk) -> booking_v1.Booking:

@@ -6,6 +6,7 @@ A batch of 16 holds sends twelve lists; with psycopg's dumper those took longer 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -50,4 +51,14 @@ def _texts(values: Sequence[str]) -> str | None:
     return '{"' + '","'.join(values) + '"}'
 
 
-QUICK: dict[type, Callable[[Sequence[Any]], str | None]] = {int: _numbers, UUID: _uuids, bytes: _binary, str: _texts}
+def _moments(values: Sequence[datetime]) -> str:
+    return '{"' + '","'.join([value.isoformat() for value in values]) + '"}'
+
+
+QUICK: dict[type, Callable[[Sequence[Any]], str | None]] = {
+    int: _numbers,
+    UUID: _uuids,
+    bytes: _binary,
+    str: _texts,
+    datetime: _moments,
+}

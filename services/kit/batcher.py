@@ -8,6 +8,7 @@ the same reason batches run one after the other, unless one is slow (it waits fo
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import time
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Hashable, Sequence
@@ -76,7 +77,8 @@ class Batcher(Generic[Item, Result]):
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         queue.append((item, future))
         if self._driving is None:
-            self._driving = asyncio.create_task(self._drive())
+            # Not in this caller's context: a batch belongs to no single call.
+            self._driving = asyncio.create_task(self._drive(), context=contextvars.Context())
         return await future
 
     async def _drive(self) -> None:

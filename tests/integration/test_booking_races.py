@@ -24,6 +24,7 @@ from service_harness import TestKeys, reason
 
 from marquee.booking import v1 as booking_v1
 from marquee.payment import v1 as payment_v1
+from services.booking.store.conversions import BookWish, convert
 
 __all__ = ["house", "keys"]
 BOOKING = Path(__file__).resolve().parents[2] / "services" / "booking"
@@ -176,7 +177,9 @@ def calls_of_a_clock(source: str) -> list[str]:
 
 def test_nothing_that_decides_about_seats_asks_pythons_clock() -> None:
     """An application's clock may be wrong by minutes; PostgreSQL's is one for all."""
-    deciding = [BOOKING / f"{name}.py" for name in ("usecases", "consumers", "domain", "desk", "sweeper")]
+    deciding = [
+        BOOKING / f"{name}.py" for name in ("usecases", "conversions", "consumers", "domain", "desk", "sweeper")
+    ]
     files = [*deciding, *sorted((BOOKING / "store").glob("*.py"))]
     assert {file.name: found for file in files if (found := calls_of_a_clock(file.read_text()))} == {}
 
@@ -218,15 +221,9 @@ async def test_nobody_else_changes_a_reservation_or_a_booking(house: House) -> N
     reservation_id = UUID(held.reservation_id)
     assert await house.desk.holds.release(reservation_id, stranger) == ("NOT_FOUND", None)
     async with house.desk.bookings.transaction() as connection:
-        conversion = await house.desk.bookings.convert(
-            connection,
-            reservation_id=reservation_id,
-            user_id=stranger,
-            request_id=uuid4(),
-            content=b"",
-            booking_id=uuid4(),
-        )
-    assert conversion.outcome == "NOT_FOUND"
+        wish = BookWish(reservation_id, stranger, uuid4(), b"", uuid4())
+        conversions = await convert(connection, [wish], house.desk.bookings.pay_within)
+    assert [conversion.outcome for conversion in conversions] == ["NOT_FOUND"]
     assert await answer(house.book(owner, held.reservation_id)) == "OK"
 
 

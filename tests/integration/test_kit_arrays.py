@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -12,10 +13,12 @@ from hypothesis import strategies as st
 
 from services.kit.database import open_pool
 
+MOMENT = datetime(2026, 11, 22, tzinfo=UTC)
 LISTS = {
     "int[]": st.integers(-(2**31), 2**31 - 1),
     "bigint[]": st.integers(-(2**63), 2**63 - 1),
     "uuid[]": st.uuids(),
+    "timestamptz[]": st.integers(0, 2**47).map(lambda micros: MOMENT + timedelta(microseconds=micros)),
     "bytea[]": st.binary(max_size=40),
     "text[]": st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])) | st.sampled_from(
         ["", "NULL", "null", "{", "}", ",", '"', "\\", ' "a" ', "\\x41", "a,b", "{a}", "\n", "'"]

@@ -220,9 +220,9 @@ MUTATIONS = (
     ),
     Mutation(
         "app clock used: when a booking was made",
-        f"{BOOKING}/usecases.py",
-        "            created_at=conversion.moment,\n",
-        "            created_at=datetime.now(conversion.moment.tzinfo),\n",
+        f"{BOOKING}/conversions.py",
+        "        created_at=conversion.moment,\n",
+        "        created_at=datetime.now(conversion.moment.tzinfo),\n",
         f"{RACES}::test_nothing_that_decides_about_seats_asks_pythons_clock",
     ),
     Mutation(
@@ -269,15 +269,15 @@ MUTATIONS = (
     # --- the outbox ---------------------------------------------------------------------------------------------------
     Mutation(
         "outbox after commit: a booking without its event",
-        f"{BOOKING}/usecases.py",
+        f"{BOOKING}/conversions.py",
         """
-        await outbox.append(connection, [Event("booking.created", str(booking_id), created)])
-    return booking
+            await add(connection, new)
+            await announce(connection, new)
 """,
         """
-    async with desk.bookings.transaction() as connection:
-        await outbox.append(connection, [Event("booking.created", str(booking_id), created)])
-    return booking
+            await add(connection, new)
+    async with bookings.transaction() as connection:
+        await announce(connection, new)
 """,
         f"{RACES}::test_a_booking_exists_only_with_its_event",
     ),

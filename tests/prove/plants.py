@@ -101,15 +101,15 @@ PLANTS = (
         "an outbox written after commit: a crash in between loses the event",
         (
             edit(
-                f"{BOOKING}/usecases.py",
+                f"{BOOKING}/conversions.py",
                 """
-        await outbox.append(connection, [Event("booking.created", str(booking_id), created)])
-    return booking
+            await add(connection, new)
+            await announce(connection, new)
 """,
                 """
-    async with desk.bookings.transaction() as connection:
-        await outbox.append(connection, [Event("booking.created", str(booking_id), created)])
-    return booking
+            await add(connection, new)
+    async with bookings.transaction() as connection:
+        await announce(connection, new)
 """,
             ),
             edit(
