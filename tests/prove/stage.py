@@ -12,15 +12,13 @@ import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import grpc
 import httpx
 import psycopg
-from google.type.money_pb2 import Money
 
 from local.keys import user_keys
 from local.stack import Stack
@@ -28,7 +26,7 @@ from local.tokens import SYNTHETIC_TOKEN_LIFE_S, synthetic_access_tokens, synthe
 from marquee.booking import v1 as booking_v1
 from marquee.catalog import v1 as catalog_v1
 from marquee.payment import v1 as payment_v1
-from services.kit.ids import new_show_id
+from tests.prove.halls import new_layout, new_show
 
 CHANNELS = 4
 PROVIDER_TRIES = 5
@@ -165,11 +163,11 @@ class Stage:
 
     async def put_on_sale(self, *, rows: int = 20, seats: int = 20, listed: bool = True) -> ShowOnSale:
         """A new show in a hall of its own: told through the catalogue's outbox, the relay and the bus, as shows are."""
-        layout = _layout(rows, seats)
+        layout = new_layout(rows, seats)
         await self.rows(
             "INSERT INTO layouts (layout_id, layout) VALUES (%s, %s)", layout.layout_id, layout.SerializeToString()
         )
-        changed = catalog_v1.CatalogChanged(show=_show(layout))
+        changed = catalog_v1.CatalogChanged(show=new_show(layout))
         await self.rows(
             "INSERT INTO outbox (aggregatetype, aggregateid, type, payload) VALUES (%s, %s, %s, %s)",
             "catalog.changed",
@@ -186,48 +184,6 @@ class Stage:
         if listed:
             self.shows.append(show)
         return show
-
-
-def _layout(rows: int, seats: int) -> catalog_v1.Layout:
-    layout = catalog_v1.Layout(layout_id=str(uuid4()), layout_version=1, capacity=rows * seats)
-    for row in range(rows):
-        name = chr(ord("A") + row)
-        for number in range(1, seats + 1):
-            layout.seats.add(
-                seat_no=row * seats + number - 1,
-                label=f"{name}{number}",
-                row=name,
-                number=number,
-                category="REGULAR",
-                x=number,
-                y=row,
-            )
-    return layout
-
-
-def _show(layout: catalog_v1.Layout) -> catalog_v1.Show:
-    now = datetime.now(UTC)
-    start = now + timedelta(days=2)
-    show = catalog_v1.Show(
-        show_id=str(new_show_id(start.date(), 7)),
-        title="The Long Night",
-        venue_id=str(uuid4()),
-        venue_name="Regal",
-        screen_name="Screen 1",
-        city_id="mumbai",
-        time_zone="Asia/Kolkata",
-        layout_id=layout.layout_id,
-        layout_version=1,
-        capacity=layout.capacity,
-        state=catalog_v1.SHOW_STATE_SCHEDULED,
-        version=1,
-        prices=[catalog_v1.CategoryPrice(category="REGULAR", price=Money(currency_code="INR", units=200))],
-        refund_policy=catalog_v1.RefundPolicy(tiers=[catalog_v1.RefundTier(minutes_before=60, percent=50)]),
-    )
-    show.start_time.FromDatetime(start)
-    show.off_sale_time.FromDatetime(start)
-    show.on_sale_time.FromDatetime(now - timedelta(days=1))
-    return show
 
 
 def _people(stack: Stack, role: str) -> Iterator[Person]:
