@@ -156,6 +156,8 @@ def provider(plan: Plan) -> Part:
                 "PROVIDER_KEY_SECRET": files.secret(plan.home.keys / "provider.secret"),
                 "PROVIDER_WEBHOOK_URL": f"http://127.0.0.1:{plan.ports['edge']}/api/v1/payments/callback/razorpay",
                 "PROVIDER_WEBHOOK_SECRET": files.secret(plan.home.keys / "webhook.secret"),
+                # What payment needs; the others (authorized, order.paid, refund.created) say nothing more.
+                "PROVIDER_WEBHOOK_EVENTS": "payment.captured,payment.failed,refund.processed,refund.failed",
             },
         ),
         probe=probes.http(f"http://{plan.address('provider')}/control/health"),

@@ -11,7 +11,7 @@ import uvloop
 from granian.constants import Interfaces
 from granian.server.embed import Server
 from pydantic import ValidationError
-from starlette.applications import Starlette
+from starlette.routing import Router
 
 from local.provider.api import RazorpayApi
 from local.provider.audit import Audit
@@ -32,7 +32,13 @@ async def serve(settings: ProviderSettings) -> None:
     clock = SystemClock()
     connection = open_database(settings.database)
     faults = FaultBook(connection, random.Random())  # noqa: S311 (chance, not secrets)
-    queue = WebhookQueue(connection, clock=clock, faults=faults, first_secret=settings.webhook_secret)
+    queue = WebhookQueue(
+        connection,
+        clock=clock,
+        faults=faults,
+        first_secret=settings.webhook_secret,
+        subscribed=settings.subscribed,
+    )
     ledger = Ledger(connection, clock=clock, queue=queue, faults=faults)
     poster = HttpPoster(settings.webhook_url) if settings.webhook_url else None
     sender = None if poster is None else WebhookSender(queue, connection, poster=poster)
@@ -44,7 +50,8 @@ async def serve(settings: ProviderSettings) -> None:
     api = RazorpayApi(ledger, faults, key_id=settings.key_id, key_secret=settings.key_secret, after_change=after_change)
     checkout = Checkout(ledger, after_change=after_change)
     control = Control(ledger, faults, queue, Audit(connection), after_change=after_change)
-    app = Starlette(routes=[*api.routes(), *checkout.routes(), *control.routes()])
+    # Without Starlette's middleware: errors are answered in each endpoint.
+    app = Router(routes=[*api.routes(), *checkout.routes(), *control.routes()])
     server = Server(
         app, address=settings.host, port=settings.port, interface=Interfaces.ASGINL, websockets=False, log_enabled=False
     )

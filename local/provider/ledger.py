@@ -4,19 +4,17 @@ import hashlib
 import json
 import secrets
 import sqlite3
-import string
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
 from local.provider.clock import Clock
-from local.provider.entities import order_entity, payment_entity, refund_entity
+from local.provider.entities import Row, order_entity, payment_entity, refund_entity
 from local.provider.errors import ProviderError, UnknownIdError
 from local.provider.faults import FaultBook
 from local.provider.storage import transaction
 from local.provider.webhook_queue import WebhookQueue
 
-_LETTERS = string.ascii_letters + string.digits
 # One rupee; other currencies are not told apart here.
 MIN_AMOUNT = 100
 FAILURE = "Your payment was declined by the bank. Try another method, or try again."
@@ -80,8 +78,8 @@ class Window:
 
 
 def new_id(prefix: str) -> str:
-    """An id as Razorpay's look: `pay_29QQoUBi66xm2f`."""
-    return f"{prefix}_" + "".join(secrets.choice(_LETTERS) for _ in range(14))
+    """An id as Razorpay's look: `pay_29bb0fbc66ae2f`."""
+    return f"{prefix}_{secrets.token_hex(7)}"
 
 
 class Ledger:
@@ -108,12 +106,11 @@ class Ledger:
                     if (row["amount"], row["currency"]) != (wish.amount, wish.currency):
                         raise ProviderError("Order receipt should be unique.", field="receipt")
                     return order_entity(row)
-            order_id = new_id("order")
-            self._connection.execute(
+            created = self._connection.execute(
                 "INSERT INTO orders (id, amount, currency, receipt, notes, auto_capture, unique_receipt, created_at)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING *",
                 (
-                    order_id,
+                    new_id("order"),
                     wish.amount,
                     wish.currency,
                     wish.receipt,
@@ -122,8 +119,8 @@ class Ledger:
                     int(wish.unique_receipt),
                     self._now(),
                 ),
-            )
-            return order_entity(self._order(order_id))
+            ).fetchone()
+            return order_entity(created)
 
     def order(self, order_id: str) -> dict[str, Any]:
         """One order."""
@@ -131,10 +128,10 @@ class Ledger:
 
     def orders(self, window: Window, *, receipt: str | None = None) -> list[dict[str, Any]]:
         """Orders, the newest first; those of one receipt where it is given."""
+        of_receipt, values = ("", ()) if receipt is None else ("receipt = ? AND", (receipt,))
         rows = self._connection.execute(
-            "SELECT * FROM orders WHERE created_at BETWEEN ? AND ? AND (? IS NULL OR receipt = ?)"
-            " ORDER BY rowid DESC LIMIT ? OFFSET ?",
-            (window.since, window.until, receipt, receipt, window.count, window.skip),
+            f"SELECT * FROM orders WHERE {of_receipt} created_at BETWEEN ? AND ? ORDER BY rowid DESC LIMIT ? OFFSET ?",
+            (*values, window.since, window.until, window.count, window.skip),
         )
         return [order_entity(row) for row in rows]
 
@@ -160,36 +157,36 @@ class Ledger:
         """
         with transaction(self._connection):
             order = self._order(order_id)
-            payment_id = new_id("pay")
             now_ms = self._clock.now_ms()
             failed = outcome is not Outcome.SUCCESS
-            self._connection.execute(
-                "INSERT INTO payments (id, order_id, amount, currency, method, status, error_description, created_at,"
-                " failed_at_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    payment_id,
-                    order_id,
-                    order["amount"] if amount is None else amount,
-                    order["currency"],
-                    method.value,
-                    "failed" if failed else "created",
-                    FAILURE if failed else None,
-                    now_ms // 1000,
-                    now_ms if failed else None,
-                ),
-            )
-            self._connection.execute(
-                "UPDATE orders SET attempts = attempts + 1,"
-                " status = CASE status WHEN 'paid' THEN 'paid' ELSE 'attempted' END WHERE id = ?",
-                (order_id,),
-            )
+            payment: dict[str, Any] = {
+                "id": new_id("pay"),
+                "order_id": order_id,
+                "amount": order["amount"] if amount is None else amount,
+                "currency": order["currency"],
+                "method": method.value,
+                "status": "failed" if failed else "created",
+                "amount_refunded": 0,
+                "error_description": FAILURE if failed else None,
+                "created_at": now_ms // 1000,
+                "failed_at_ms": now_ms if failed else None,
+                "captured_at_ms": None,
+            }
+            notes = json.loads(order["notes"])
             if failed:
-                self._tell_payment("payment.failed", payment_id, webhook_delay_ms)
+                self._tell_payment("payment.failed", payment, notes, webhook_delay_ms)
             if outcome is not Outcome.FAILURE:
-                self._authorize(payment_id, webhook_delay_ms)
+                payment["status"] = "authorized"
+                self._tell_payment("payment.authorized", payment, notes, webhook_delay_ms)
                 if order["auto_capture"]:
-                    self._capture(payment_id, webhook_delay_ms)
-            return self._payment_entity(payment_id)
+                    payment |= {"status": "captured", "captured_at_ms": now_ms}
+                    self._tell_payment("payment.captured", payment, notes, webhook_delay_ms)
+            self._connection.execute(
+                f"INSERT INTO payments ({', '.join(payment)}) VALUES ({', '.join('?' * len(payment))})",
+                tuple(payment.values()),
+            )
+            self._note_attempt(order, payment, notes, webhook_delay_ms)
+            return payment_entity(payment, notes)
 
     def capture(self, payment_id: str, *, amount: int, currency: str) -> dict[str, Any]:
         """Take money that is authorized; the merchant must name the full amount."""
@@ -203,8 +200,15 @@ class Ledger:
                 raise ProviderError("Capture amount must be equal to the amount authorized", field="amount")
             if currency != payment["currency"]:
                 raise ProviderError("Currency mismatch with the authorized payment", field="currency")
-            self._capture(payment_id, 0)
-            return self._payment_entity(payment_id)
+            row = self._connection.execute(
+                "UPDATE payments SET status = 'captured', captured_at_ms = ? WHERE id = ? RETURNING *",
+                (self._clock.now_ms(), payment_id),
+            ).fetchone()
+            order = self._order(row["order_id"])
+            notes = json.loads(order["notes"])
+            self._tell_payment("payment.captured", row, notes, 0)
+            self._note_paid(order, row, notes, 0)
+            return payment_entity(row, notes)
 
     def payment(self, payment_id: str) -> dict[str, Any]:
         """One payment."""
@@ -212,19 +216,16 @@ class Ledger:
 
     def payments(self, window: Window) -> list[dict[str, Any]]:
         """Payments, the newest first."""
-        rows = self._connection.execute(
-            "SELECT id FROM payments WHERE created_at BETWEEN ? AND ? ORDER BY rowid DESC LIMIT ? OFFSET ?",
+        return self._payment_entities(
+            "WHERE payments.created_at BETWEEN ? AND ?"
+            " ORDER BY payments.created_at DESC, payments.rowid DESC LIMIT ? OFFSET ?",
             (window.since, window.until, window.count, window.skip),
-        ).fetchall()
-        return [self._payment_entity(row["id"]) for row in rows]
+        )
 
     def payments_of_order(self, order_id: str) -> list[dict[str, Any]]:
         """Every attempt at an order, the newest first."""
         self._order(order_id)
-        rows = self._connection.execute(
-            "SELECT id FROM payments WHERE order_id = ? ORDER BY rowid DESC", (order_id,)
-        ).fetchall()
-        return [self._payment_entity(row["id"]) for row in rows]
+        return self._payment_entities("WHERE payments.order_id = ? ORDER BY payments.rowid DESC", (order_id,))
 
     # Refunds
 
@@ -309,23 +310,23 @@ class Ledger:
 
     # Inside a transaction
 
-    def _authorize(self, payment_id: str, webhook_delay_ms: int) -> None:
-        self._connection.execute("UPDATE payments SET status = 'authorized' WHERE id = ?", (payment_id,))
-        self._tell_payment("payment.authorized", payment_id, webhook_delay_ms)
-
-    def _capture(self, payment_id: str, webhook_delay_ms: int) -> None:
+    def _note_attempt(self, order: sqlite3.Row, payment: Row, notes: dict[str, str], delay_ms: int) -> None:
         self._connection.execute(
-            "UPDATE payments SET status = 'captured', captured_at_ms = ? WHERE id = ?",
-            (self._clock.now_ms(), payment_id),
+            "UPDATE orders SET attempts = attempts + 1,"
+            " status = CASE status WHEN 'paid' THEN 'paid' ELSE 'attempted' END WHERE id = ?",
+            (order["id"],),
         )
-        self._tell_payment("payment.captured", payment_id, webhook_delay_ms)
-        order_id = self._payment(payment_id)["order_id"]
-        paid_now = self._connection.execute(
-            "UPDATE orders SET status = 'paid', amount_paid = amount WHERE id = ? AND status <> 'paid'", (order_id,)
-        ).rowcount
-        if paid_now:
-            payload = {"payment": self._payment_entity(payment_id), "order": order_entity(self._order(order_id))}
-            self._queue.add("order.paid", payload, delay_ms=webhook_delay_ms)
+        if payment["captured_at_ms"] is not None:
+            self._note_paid(order, payment, notes, delay_ms)
+
+    def _note_paid(self, order: sqlite3.Row, payment: Row, notes: dict[str, str], delay_ms: int) -> None:
+        paid = self._connection.execute(
+            "UPDATE orders SET status = 'paid', amount_paid = amount WHERE id = ? AND status <> 'paid' RETURNING *",
+            (order["id"],),
+        ).fetchone()
+        if paid is not None and self._queue.wants("order.paid"):
+            payload = {"payment": payment_entity(payment, notes), "order": order_entity(paid)}
+            self._queue.add("order.paid", payload, delay_ms=delay_ms)
 
     def _add_refunded(self, payment_id: str, amount: int) -> None:
         self._connection.execute(
@@ -337,13 +338,15 @@ class Ledger:
             (payment_id,),
         )
 
-    def _tell_payment(self, event_type: str, payment_id: str, delay_ms: int) -> None:
-        self._queue.add(event_type, {"payment": self._payment_entity(payment_id)}, delay_ms=delay_ms)
+    def _tell_payment(self, event_type: str, payment: Row, notes: dict[str, str], delay_ms: int) -> None:
+        if self._queue.wants(event_type):
+            self._queue.add(event_type, {"payment": payment_entity(payment, notes)}, delay_ms=delay_ms)
 
     def _tell_refund(self, event_type: str, refund_id: str) -> None:
-        refund = self._refund(refund_id)
-        payload = {"refund": refund_entity(refund), "payment": self._payment_entity(refund["payment_id"])}
-        self._queue.add(event_type, payload)
+        if self._queue.wants(event_type):
+            refund = self._refund(refund_id)
+            payload = {"refund": refund_entity(refund), "payment": self._payment_entity(refund["payment_id"])}
+            self._queue.add(event_type, payload)
 
     # Rows
 
@@ -357,12 +360,18 @@ class Ledger:
         return self._row("SELECT * FROM payments WHERE id = ?", payment_id)
 
     def _payment_entity(self, payment_id: str) -> dict[str, Any]:
-        row = self._row(
+        found = self._payment_entities("WHERE payments.id = ?", (payment_id,))
+        if not found:
+            raise UnknownIdError
+        return found[0]
+
+    def _payment_entities(self, where: str, values: tuple[Any, ...]) -> list[dict[str, Any]]:
+        rows = self._connection.execute(
             "SELECT payments.*, orders.notes AS order_notes FROM payments"
-            " JOIN orders ON orders.id = payments.order_id WHERE payments.id = ?",
-            payment_id,
+            f" JOIN orders ON orders.id = payments.order_id {where}",
+            values,
         )
-        return payment_entity(row, json.loads(row["order_notes"]))
+        return [payment_entity(row, json.loads(row["order_notes"])) for row in rows]
 
     def _refund(self, refund_id: str) -> sqlite3.Row:
         return self._row("SELECT * FROM refunds WHERE id = ?", refund_id)

@@ -19,8 +19,15 @@ class ProviderSettings(BaseSettings):
     key_secret: str
     # Where webhooks go (http only); without it they are only recorded.
     webhook_url: str = ""
+    # Comma-separated types of events that are sent, as one chooses them in Razorpay's dashboard; all when empty.
+    webhook_events: str = ""
     # What webhooks are signed with until the control API says otherwise.
     webhook_secret: str
+
+    @property
+    def subscribed(self) -> list[str]:
+        """The types of events that are sent; all when empty."""
+        return [name.strip() for name in self.webhook_events.split(",") if name.strip()]
 
     @property
     def host(self) -> str:

@@ -3,6 +3,7 @@
 import json
 import secrets
 import sqlite3
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,10 +26,24 @@ class Delivery:
 
 
 class WebhookQueue:
-    """Events are added in the transaction of what they tell of, and leave after their last 2xx."""
+    """Events are added in the transaction of what they tell of, and leave after their last 2xx.
 
-    def __init__(self, connection: sqlite3.Connection, *, clock: Clock, faults: FaultBook, first_secret: str) -> None:
+    Args:
+        first_secret: what they are signed with until `rotate_secret`.
+        subscribed: the types that the merchant asked for; all when empty.
+    """
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        *,
+        clock: Clock,
+        faults: FaultBook,
+        first_secret: str,
+        subscribed: Collection[str] = (),
+    ) -> None:
         self._connection = connection
+        self._subscribed = frozenset(subscribed)
         self._clock = clock
         self._faults = faults
         row = connection.execute("SELECT value FROM settings WHERE name = 'webhook_secret'").fetchone()
@@ -42,6 +57,10 @@ class WebhookQueue:
             (secret,),
         )
         self._secret = secret
+
+    def wants(self, event_type: str) -> bool:
+        """Whether the merchant subscribed to such events; to all when it named none."""
+        return not self._subscribed or event_type in self._subscribed
 
     def add(self, event_type: str, payload: dict[str, dict[str, Any]], *, delay_ms: int = 0) -> None:
         """Tell the merchant of `event_type`; call it inside the transaction of the change."""

@@ -1,21 +1,45 @@
 """One effect for a request that comes several times: ``request_id`` names it, its content must be the same.
 
-For services that write with SQLAlchemy. The answer is stored in the effect's own transaction; refusals are not stored.
+The answer is stored in the effect's own transaction (``kit/migrations.py`` makes the table); refusals are not stored.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import TypeVar
 
 from google.protobuf.message import Message
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection as AlchemyConnection
 
+from services.kit.database import Connection
 from services.kit.errors import RequestIdReused
 
 Answer = TypeVar("Answer", bound=Message)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAnswer:
+    """An answer, and of which request: the full name of its message and a hash of its content."""
+
+    method: str
+    content: bytes
+    answer: bytes
+
+    @classmethod
+    def of(cls, request: Message, answer: Message) -> StoredAnswer:
+        return cls(request.DESCRIPTOR.full_name, content_hash(request), answer.SerializeToString())
+
+    def to(self, request: Message, answer_type: type[Answer]) -> Answer:
+        """What to answer ``request``, which has the id that this was stored under.
+
+        Raises:
+            RequestIdReused: it has other content.
+        """
+        if (self.method, self.content) != (request.DESCRIPTOR.full_name, content_hash(request)):
+            raise RequestIdReused
+        return answer_type.FromString(self.answer)
 
 
 def content_hash(request: Message) -> bytes:
@@ -24,7 +48,7 @@ def content_hash(request: Message) -> bytes:
 
 
 async def once(
-    connection: AsyncConnection,
+    connection: Connection | AlchemyConnection,
     *,
     caller: str,
     request: Message,
@@ -41,33 +65,45 @@ async def once(
     request_id: str = getattr(request, "request_id", "")
     if not request_id:
         return await effect()
-    method = request.DESCRIPTOR.full_name
-    content = content_hash(request)
-    await connection.execute(
-        text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))"), {"key": f"{caller}/{request_id.lower()}"}
-    )
-    row = (
-        await connection.execute(
-            text("SELECT method, content, answer FROM requests WHERE caller = :caller AND request_id = :request_id"),
-            {"caller": caller, "request_id": request_id},
-        )
-    ).one_or_none()
-    if row is not None:
-        if row.method != method or bytes(row.content) != content:
-            raise RequestIdReused
-        return answer_type.FromString(bytes(row.answer))
+    session = await _session(connection)
+    await session.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"{caller}/{request_id.lower()}",))
+    earlier = await stored_answer(session, caller=caller, request_id=request_id)
+    if earlier is not None:
+        return earlier.to(request, answer_type)
     answer = await effect()
-    await connection.execute(
-        text("""
-            INSERT INTO requests (caller, request_id, method, content, answer)
-            VALUES (:caller, :request_id, :method, :content, :answer)
-        """),
-        {
-            "caller": caller,
-            "request_id": request_id,
-            "method": method,
-            "content": content,
-            "answer": answer.SerializeToString(),
-        },
+    stored = StoredAnswer.of(request, answer)
+    cursor = await session.execute(
+        """
+        INSERT INTO requests (caller, request_id, method, content, answer)
+        VALUES (%s, %s::uuid, %s, %s, %s)
+        ON CONFLICT DO NOTHING
+        """,
+        (caller, request_id, stored.method, stored.content, stored.answer),
     )
+    if not cursor.rowcount:
+        raise RequestIdReused  # by a call that stores its answer without waiting for the lock
     return answer
+
+
+async def stored_answer(connection: Connection, *, caller: str, request_id: str) -> StoredAnswer | None:
+    """What was answered to an earlier request with this id."""
+    cursor = await connection.execute(
+        """
+        SELECT method, content, answer
+        FROM requests
+        WHERE caller = %s
+          AND request_id = %s::uuid
+        """,
+        (caller, request_id),
+    )
+    row = await cursor.fetchone()
+    return StoredAnswer(row[0], bytes(row[1]), bytes(row[2])) if row else None
+
+
+async def _session(connection: Connection | AlchemyConnection) -> Connection:
+    """The session under SQLAlchemy's connection: what it does there belongs to the same transaction."""
+    if not isinstance(connection, AlchemyConnection):
+        return connection
+    session: Connection | None = (await connection.get_raw_connection()).driver_connection
+    assert session is not None
+    return session

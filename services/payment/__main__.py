@@ -17,11 +17,12 @@ from services.kit.lifecycle import Lifecycle
 from services.kit.server import GrpcServer
 from services.payment.clients import BookingClient, Bookings, open_transport
 from services.payment.consumers import CONSUMER, REFUND_REQUESTED, RefundRequests
+from services.payment.desk import Desk, answer_batches, opening_batches, webhook_batches
 from services.payment.orders import Orders
 from services.payment.providers.razorpay import Razorpay
 from services.payment.reconciler import Reconciler, Rhythm
 from services.payment.refunds import RefundWorker
-from services.payment.servicer import Parts, PaymentServicer
+from services.payment.servicer import PaymentServicer
 from services.payment.settings import PaymentSettings
 
 SERVICE = "marquee.payment.v1.PaymentService"
@@ -63,23 +64,27 @@ async def open_app(settings: PaymentSettings, bookings: Bookings) -> AsyncIterat
         wake_refunds = asyncio.Event()
         rhythm = Rhythm(
             first_seconds=settings.poll_first_seconds,
-            longest_seconds=settings.poll_longest_seconds,
             for_seconds=settings.poll_for_seconds,
+            capture_after_seconds=settings.capture_after_seconds,
             unmatched_grace_seconds=settings.unmatched_grace_seconds,
             idle_seconds=settings.worker_idle_seconds,
         )
-        parts = Parts(
+        most, gather_seconds = settings.batch_most, settings.batch_gather_seconds
+        desk = Desk(
             pool=pool,
             bookings=bookings,
             orders=Orders(pool, razorpay),
             provider=razorpay,
             providers=providers,
+            openings=opening_batches(pool, most=most, gather_seconds=gather_seconds),
+            answers=answer_batches(pool, most=most, gather_seconds=gather_seconds),
+            webhooks={
+                name: webhook_batches(pool, name, most=most, gather_seconds=gather_seconds) for name in providers
+            },
             wake_refunds=wake_refunds,
-            checkout_url=settings.checkout_url,
-            first_poll_seconds=settings.poll_first_seconds,
         )
         yield PaymentApp(
-            servicer=PaymentServicer(parts),
+            servicer=PaymentServicer(desk, checkout_url=settings.checkout_url),
             refunds=RefundWorker(pool, providers, wake=wake_refunds, idle_seconds=settings.worker_idle_seconds),
             reconciler=Reconciler(pool, razorpay, rhythm, wake_refunds=wake_refunds),
             refund_requests=RefundRequests(wake_refunds),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
+from base64 import b64encode
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -11,8 +13,8 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 from uuid import UUID
 
+import aiohttp
 import grpc
-import httpx
 import structlog
 
 from marquee.booking import v1 as booking_v1
@@ -77,11 +79,11 @@ class BookingClient:
 class HttpTransport:
     """JSON over HTTP with timeouts and retries. Only for calls that a repeat doesn't do twice."""
 
-    def __init__(self, client: httpx.AsyncClient, *, tries: int) -> None:
-        self._client = client
+    def __init__(self, session: aiohttp.ClientSession, *, tries: int) -> None:
+        self._session = session
         self._tries = tries
 
-    async def get(self, path: str, **parameters: str | int) -> dict[str, Any]:
+    async def get(self, path: str, parameters: Mapping[str, str | int] | None = None) -> dict[str, Any]:
         """GET; raises `ProviderInDoubtError` and `ProviderRefusedError` like `post`."""
         return await self._call("GET", path, params=parameters)
 
@@ -102,36 +104,40 @@ class HttpTransport:
             if turn:
                 await asyncio.sleep(FIRST_PAUSE_SECONDS * 2 ** (turn - 1) * random.uniform(0.5, 1.5))  # noqa: S311 (jitter)
             try:
-                answer = await self._client.request(method, path, **how)
-                # 400 and 422 are its no. Anything else says nothing of the money: 401 is our configuration, 409 a
-                # first call still under way, 429 too many.
-                if answer.is_success or answer.status_code in (400, 422):
-                    return _read(answer)
-                problem = f"HTTP {answer.status_code}"
-            except (httpx.TransportError, ValueError) as error:
+                async with self._session.request(method, path, allow_redirects=False, **how) as answer:
+                    # 400 and 422 are its no. Anything else says nothing of the money: 401 is our configuration, 409 a
+                    # first call still under way, 429 too many.
+                    if 200 <= answer.status < 300 or answer.status in (400, 422):
+                        return _read(answer.status, await answer.read())
+                    problem = f"HTTP {answer.status}"
+            except (aiohttp.ClientError, TimeoutError, ValueError) as error:
                 problem = type(error).__name__
             log.warning("provider_call_failed", method=method, path=path, turn=turn, problem=problem)
         raise ProviderInDoubtError(problem)
 
 
-def _read(answer: httpx.Response) -> dict[str, Any]:
-    content = answer.json()
+def _read(status: int, body: bytes) -> dict[str, Any]:
+    content = json.loads(body)
     if not isinstance(content, dict):
         raise ValueError("not a JSON object")
-    if answer.is_success:
+    if status < 300:
         return content
     error = content.get("error")
     description = error.get("description") if isinstance(error, dict) else None
-    raise ProviderRefusedError(str(description or f"HTTP {answer.status_code}"))
+    raise ProviderRefusedError(str(description or f"HTTP {status}"))
 
 
 @asynccontextmanager
 async def open_transport(
     url: str, *, key_id: str, key_secret: str, timeout_seconds: float, tries: int
 ) -> AsyncIterator[HttpTransport]:
-    """HTTP with basic authentication to the provider at ``url``."""
-    limits = httpx.Limits(max_connections=50, max_keepalive_connections=20)
-    async with httpx.AsyncClient(
-        base_url=url, auth=(key_id, key_secret), timeout=timeout_seconds, limits=limits, trust_env=False
-    ) as client:
-        yield HttpTransport(client, tries=tries)
+    """HTTP with basic authentication to the provider at ``url``, over connections that are kept open."""
+    key = b64encode(f"{key_id}:{key_secret}".encode()).decode()
+    async with aiohttp.ClientSession(
+        url,
+        headers={"authorization": f"Basic {key}"},
+        timeout=aiohttp.ClientTimeout(total=timeout_seconds),
+        connector=aiohttp.TCPConnector(limit=50),
+        cookie_jar=aiohttp.DummyCookieJar(),
+    ) as session:
+        yield HttpTransport(session, tries=tries)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import NewType
 from uuid import UUID, uuid5
@@ -59,6 +59,9 @@ class PaymentStatus(enum.Enum):
     PARTIALLY_REFUNDED = "PARTIALLY_REFUNDED"
     REFUNDED = "REFUNDED"
     FAILED = "FAILED"
+
+
+PAYABLE = frozenset({PaymentStatus.CREATED, PaymentStatus.FAILED, PaymentStatus.AUTHORIZED})
 
 
 class RefundStatus(enum.Enum):
@@ -188,6 +191,19 @@ def status_after(
     if newest is AttemptState.FAILED and current is not PaymentStatus.AUTHORIZED:
         return PaymentStatus.FAILED
     return current
+
+
+def at_checkout(payment: Payment, method: Method, order_id: str, moment: datetime) -> Payment:
+    """``payment`` when its buyer goes to the checkout, for the first time or again: what failed before is over.
+
+    Raises:
+        BookingNotPayable: its money is there already.
+    """
+    if payment.status not in PAYABLE:
+        raise BookingNotPayable("the booking is paid already")
+    status = PaymentStatus.CREATED if payment.status is PaymentStatus.FAILED else payment.status
+    after = replace(payment, method=method, order_id=order_id, status=status, failure="")
+    return payment if after == payment else replace(after, version=payment.version + 1, updated_at=moment)
 
 
 def choose_refund(captures: Iterable[Capture], asked: Money | None) -> tuple[Capture, Money]:

@@ -8,9 +8,9 @@ from uuid import UUID
 import structlog
 
 from services.kit.database import Pool
-from services.payment import store
 from services.payment.domain import Payment, ProviderUnavailable
 from services.payment.provider import OrderWish, Provider, ProviderInDoubtError, ProviderRefusedError
+from services.payment.store.calls import end_call, order_call
 
 log = structlog.get_logger()
 
@@ -24,7 +24,7 @@ class Orders:
         self._under_way: dict[UUID, asyncio.Task[str]] = {}
 
     async def ensure(self, payment: Payment, description: str) -> str:
-        """The provider's order of ``payment``.
+        """The provider's order of ``payment``, whose opening was recorded with it (`open_payments`).
 
         Raises:
             ProviderUnavailable: the provider didn't answer, or not with an order.
@@ -40,9 +40,6 @@ class Orders:
         return await asyncio.shield(task)
 
     async def _open(self, payment: Payment, description: str) -> str:
-        key = f"open_order/{payment.payment_id}"
-        async with self._pool.connection() as connection:
-            await store.begin_call(connection, "open_order", key)
         wish = OrderWish(
             receipt=str(payment.payment_id),
             amount=payment.amount,
@@ -50,7 +47,7 @@ class Orders:
             description=description,
         )
         try:
-            order = await self._provider.open_order(wish)
+            return (await self._provider.open_order(wish)).order_id
         except ProviderInDoubtError as error:
             # Stays IN_PROGRESS: the order may exist. The receipt finds it again.
             log.warning("order_in_doubt", payment_id=str(payment.payment_id), problem=str(error))
@@ -60,9 +57,5 @@ class Orders:
         except ProviderRefusedError as error:
             log.error("order_refused", payment_id=str(payment.payment_id), problem=str(error))
             async with self._pool.connection() as connection:
-                await store.end_call(connection, key, refused_because=str(error))
+                await end_call(connection, order_call(payment.payment_id), refused_because=str(error))
             raise ProviderUnavailable("the payment provider did not take this order") from None
-        async with self._pool.connection() as connection, connection.transaction():
-            await store.set_order(connection, payment.payment_id, order.order_id)
-            await store.end_call(connection, key)
-        return order.order_id

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
@@ -93,8 +94,8 @@ class Provider(Protocol):
         """One order."""
         ...
 
-    async def attempts(self, order_id: str) -> Sequence[AttemptReport]:
-        """Every attempt at paying an order."""
+    def attempts(self, since: datetime, until: datetime) -> AsyncGenerator[Sequence[AttemptReport]]:
+        """Every attempt that was made from ``since`` to ``until``, of all orders, a page at a time."""
         ...
 
     async def capture(self, attempt_id: AttemptId, amount: Money) -> AttemptReport:

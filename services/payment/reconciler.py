@@ -1,19 +1,24 @@
 """Asks the provider what it may have told us in vain: webhooks get lost, and so do answers.
 
-It also gives a home to reports of orders that we didn't know, and pays back captures that belong to nothing of ours.
+It walks through all payments that the provider has, once when they are some seconds old and again each time their age
+has grown fourfold, because money may come late. One call asks about a hundred of them, so that a sold-out evening costs
+little more than a quiet one. It also gives a home to reports of orders that we didn't know, pays back captures that
+belong to nothing of ours, and ends calls of which nobody knows what became.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from uuid import UUID
 
 import structlog
 
 from services.kit.database import Pool
-from services.payment import store
+from services.kit.transient import is_transient
 from services.payment.domain import AttemptState, Payment, automatic_refund_id
 from services.payment.provider import (
     AttemptReport,
@@ -22,34 +27,54 @@ from services.payment.provider import (
     ProviderCallError,
     ProviderRefusedError,
 )
-from services.payment.settlement import settle_attempt
+from services.payment.settlement import settle_attempts
+from services.payment.store.calls import begin_calls, capture_call, end_call, order_call, orders_in_doubt
+from services.payment.store.payments import find_payment, set_order
+from services.payment.store.refunds import add_refund
+from services.payment.store.unmatched import claim_unmatched, close_unmatched
+from services.payment.store.walks import Walk, claim_walk, end_walk
 
 log = structlog.get_logger()
 
 AT_ONCE = 8
 UNMATCHED_PAUSE_SECONDS = 10.0
-CAPTURE_AFTER_SECONDS = 30.0
-"""The provider captures by itself; we do only when it hasn't for so long."""
+AGE_GROWTH = 4
+RESTS_AN_AGE = 3
+"""How often a walk's part comes while its payments grow as old as they are."""
+DOUBT_SECONDS = 60.0
+"""After so long nobody waits for the answer to a call any more."""
+LEASE_SECONDS = 60.0
+"""A process that is killed during a walk leaves it to others after it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rhythm:
-    """How often the provider is asked about one payment (see `PaymentSettings`)."""
+    """How often the provider is asked (see `PaymentSettings`)."""
 
     first_seconds: float
-    longest_seconds: float
     for_seconds: float
+    capture_after_seconds: float
     unmatched_grace_seconds: float
     idle_seconds: float
 
+    def ages(self) -> list[timedelta]:
+        """The ages at which the provider's payments are looked at; the last one is the oldest that matters."""
+        ages: list[timedelta] = []
+        seconds = self.first_seconds
+        while seconds < self.for_seconds:
+            ages.append(timedelta(seconds=seconds))
+            seconds *= AGE_GROWTH
+        return [*ages, timedelta(seconds=self.for_seconds)]
+
 
 class Reconciler:
-    """Any number of processes may run it: a payment's turn is taken by one."""
+    """Any number of processes may run it: a walk is taken by one."""
 
     def __init__(self, pool: Pool, provider: Provider, rhythm: Rhythm, *, wake_refunds: asyncio.Event) -> None:
         self._pool = pool
         self._provider = provider
         self._rhythm = rhythm
+        self._ages = rhythm.ages()
         self._wake_refunds = wake_refunds
 
     async def run(self) -> None:
@@ -62,28 +87,35 @@ class Reconciler:
                 log.warning("reconciler_interrupted", error=f"{type(error).__name__}: {error}")
             await asyncio.sleep(self._rhythm.idle_seconds)
 
-    async def step(self) -> int:
-        """Ask about everything whose turn it is, a few at a time; tells how much there was."""
-        return await self.poll_payments() + await self.match_reports()
+    async def step(self) -> bool:
+        """Do everything whose turn it is, a few at a time; tells whether more may wait."""
+        walked = await self.walk()
+        matched = await self.match_reports()
+        await self.resolve_orders()
+        return walked or matched == AT_ONCE
 
-    async def poll_payments(self) -> int:
-        """Ask what became of payments' orders."""
+    async def walk(self) -> bool:
+        """Look through the part of the provider's payments whose turn it is; False when there is none, or it failed."""
         async with self._pool.connection() as connection:
-            due = await store.claim_polls(
-                connection,
-                self._provider.name,
-                limit=AT_ONCE,
-                first_seconds=self._rhythm.first_seconds,
-                longest_seconds=self._rhythm.longest_seconds,
-                for_seconds=self._rhythm.for_seconds,
-            )
-        await asyncio.gather(*[self._guarded_poll(payment) for payment in due])
-        return len(due)
+            walk = await claim_walk(connection, self._provider.name, self._ages, lease_seconds=LEASE_SECONDS)
+        if walk is None:
+            return False
+        rest = walk.age / RESTS_AN_AGE
+        try:
+            async with contextlib.aclosing(self._provider.attempts(walk.since, walk.until)) as pages:
+                async for reports in pages:
+                    await self._settle_page(reports, walk)
+        except ProviderCallError as error:
+            log.warning("walk_failed", age_seconds=walk.age.total_seconds(), problem=str(error))
+            await self._end(Walk(walk.age, walk.since, walk.since), rest)  # the same part again
+            return False
+        await self._end(walk, rest)
+        return True
 
     async def match_reports(self) -> int:
         """Find out whose the captures are that came for orders we didn't know."""
         async with self._pool.connection() as connection:
-            due = await store.claim_unmatched(
+            due = await claim_unmatched(
                 connection,
                 limit=AT_ONCE,
                 pause_seconds=UNMATCHED_PAUSE_SECONDS,
@@ -98,43 +130,76 @@ class Reconciler:
                 log.warning("report_not_matched", attempt_id=report.attempt_id, problem=str(error))
         return len(due)
 
-    async def _guarded_poll(self, payment: Payment) -> None:
-        try:
-            await self._poll(payment)
-        except ProviderCallError as error:
-            log.warning("poll_failed", payment_id=str(payment.payment_id), problem=str(error))
-        except Exception:  # one payment that nobody foresaw must not stop the others; its next turn comes
-            log.exception("poll_not_understood", payment_id=str(payment.payment_id))
-
-    async def _poll(self, payment: Payment) -> None:
-        order_id = payment.order_id
-        if order_id is None:
-            # The order may have been opened although its answer never came.
-            order = await self._provider.find_order(str(payment.payment_id))
-            if order is None:
-                return
-            order_id = order.order_id
-            await self._adopt(payment, order)
-        for report in await self._provider.attempts(order_id):
-            await self._settle(report)
+    async def resolve_orders(self) -> None:
+        """Find the orders whose answers were lost, and end the calls that opened none."""
         async with self._pool.connection() as connection:
-            waiting = await store.authorized_attempts(connection, payment.payment_id, CAPTURE_AFTER_SECONDS)
-            for attempt_id, _ in waiting:
-                await store.begin_call(connection, "capture", f"capture/{attempt_id}")
-        for attempt_id, amount in waiting:
-            await self._settle(await self._provider.capture(attempt_id, amount))
+            doubtful = await orders_in_doubt(
+                connection, self._provider.name, older_than_seconds=DOUBT_SECONDS, limit=AT_ONCE
+            )
+        for payment_id in doubtful:
+            try:
+                order = await self._provider.find_order(str(payment_id))
+            except ProviderCallError as error:
+                log.warning("order_still_in_doubt", payment_id=str(payment_id), problem=str(error))
+                return
+            if order is not None:
+                await self._adopt(payment_id, order)
+                continue
             async with self._pool.connection() as connection:
-                await store.end_call(connection, f"capture/{attempt_id}")
+                await end_call(connection, order_call(payment_id), refused_because="the provider never opened it")
+
+    async def _settle_page(self, reports: Sequence[AttemptReport], walk: Walk) -> None:
+        ours = await self._settle_apart(reports)
+        if walk.age.total_seconds() < self._rhythm.capture_after_seconds:
+            return
+        waiting = [report for report in reports if report.state is AttemptState.AUTHORIZED and report.order_id in ours]
+        if not waiting:
+            return
+        async with self._pool.connection() as connection:
+            await begin_calls(connection, "capture", [capture_call(report.attempt_id) for report in waiting])
+        for report in waiting:
+            await self._capture(report)
+
+    async def _settle_apart(self, reports: Sequence[AttemptReport]) -> frozenset[str]:
+        """Settle all at once; where one cannot be, each for itself, so that it does not hide the others."""
+        try:
+            return await self._settle(reports)
+        except Exception as error:
+            if is_transient(error):
+                raise
+            ours: set[str] = set()
+            for report in reports:
+                try:
+                    ours |= await self._settle([report])
+                except Exception as problem:
+                    if is_transient(problem):
+                        raise
+                    log.exception("report_not_settled", attempt_id=report.attempt_id)
+            return frozenset(ours)
+
+    async def _capture(self, report: AttemptReport) -> None:
+        """Take money that the provider has only authorized."""
+        call = capture_call(report.attempt_id)
+        try:
+            captured = await self._provider.capture(report.attempt_id, report.amount)
+        except ProviderRefusedError as error:
+            log.warning("capture_refused", attempt_id=report.attempt_id, problem=str(error))
+            async with self._pool.connection() as connection:
+                await end_call(connection, call, refused_because=str(error)[:300])
+            return
+        async with self._pool.connection() as connection, connection.transaction():
+            await settle_attempts(connection, self._provider.name, [captured])
+            await end_call(connection, call)
 
     async def _match(self, report: AttemptReport, *, grace_is_over: bool) -> None:
-        if await self._settle(report):
+        if await self._settle([report]):
             await self._close(report, "matched")
             return
         order: OrderReport | None = None
         with contextlib.suppress(ProviderRefusedError):
             order = await self._provider.order(report.order_id)
         if order is not None and await self._adopt_by_receipt(order):
-            await self._settle(report)
+            await self._settle([report])
             await self._close(report, "matched")
         elif grace_is_over:
             await self._give_back(report, order)
@@ -149,7 +214,7 @@ class Reconciler:
             return
         log.error("unknown_capture_refunded", capture_id=report.attempt_id, order_id=report.order_id)
         async with self._pool.connection() as connection, connection.transaction():
-            await store.add_refund(
+            await add_refund(
                 connection,
                 refund_id=automatic_refund_id(report.attempt_id, "unknown_capture"),
                 payment_id=None,
@@ -159,7 +224,7 @@ class Reconciler:
                 reason="unknown_capture",
                 requested_by="payment",
             )
-            await store.close_unmatched(connection, report, "refunded")
+            await close_unmatched(connection, report, "refunded")
         self._wake_refunds.set()
 
     async def _adopt_by_receipt(self, order: OrderReport) -> bool:
@@ -169,22 +234,26 @@ class Reconciler:
         except ValueError:
             return False
         async with self._pool.connection() as connection:
-            payment = await store.find_payment(connection, payment_id)
+            payment: Payment | None = await find_payment(connection, payment_id)
         if payment is None:
             return False
-        await self._adopt(payment, order)
+        await self._adopt(payment_id, order)
         return payment.order_id in (None, order.order_id)
 
-    async def _adopt(self, payment: Payment, order: OrderReport) -> None:
-        log.info("order_adopted", payment_id=str(payment.payment_id), order_id=order.order_id)
+    async def _adopt(self, payment_id: UUID, order: OrderReport) -> None:
+        log.info("order_adopted", payment_id=str(payment_id), order_id=order.order_id)
         async with self._pool.connection() as connection, connection.transaction():
-            await store.set_order(connection, payment.payment_id, order.order_id)
-            await store.end_call(connection, f"open_order/{payment.payment_id}")
+            await set_order(connection, payment_id, order.order_id)
+            await end_call(connection, order_call(payment_id))
 
-    async def _settle(self, report: AttemptReport) -> bool:
+    async def _settle(self, reports: Sequence[AttemptReport]) -> frozenset[str]:
         async with self._pool.connection() as connection, connection.transaction():
-            return await settle_attempt(connection, self._provider.name, report)
+            return await settle_attempts(connection, self._provider.name, reports)
+
+    async def _end(self, walk: Walk, rest: timedelta) -> None:
+        async with self._pool.connection() as connection:
+            await end_walk(connection, self._provider.name, walk, rest=rest)
 
     async def _close(self, report: AttemptReport, outcome: str) -> None:
         async with self._pool.connection() as connection:
-            await store.close_unmatched(connection, report, outcome)
+            await close_unmatched(connection, report, outcome)

@@ -8,10 +8,11 @@ from collections.abc import Mapping
 import structlog
 
 from services.kit.database import Pool
-from services.payment import store
 from services.payment.domain import Refund, RefundStatus, refund_key, retry_delay_seconds
 from services.payment.provider import Provider, ProviderInDoubtError, ProviderRefusedError, RefundReport
 from services.payment.settlement import settle_refund
+from services.payment.store.calls import begin_calls, end_call
+from services.payment.store.refunds import claim_refunds, lock_refund, move_refund, postpone_refund
 
 log = structlog.get_logger()
 
@@ -51,10 +52,10 @@ class RefundWorker:
         done = 0
         for provider in self._providers.values():
             async with self._pool.connection() as connection, connection.transaction():
-                due = await store.claim_refunds(connection, provider.name, limit=AT_ONCE, lease_seconds=LEASE_SECONDS)
-                for refund in due:
-                    if refund.status is RefundStatus.REQUESTED:
-                        await store.begin_call(connection, "refund", _call_key(refund))
+                due = await claim_refunds(connection, provider.name, limit=AT_ONCE, lease_seconds=LEASE_SECONDS)
+                calls = [_call_key(refund) for refund in due if refund.status is RefundStatus.REQUESTED]
+                if calls:
+                    await begin_calls(connection, "refund", calls)
             await asyncio.gather(*[self._ask(provider, refund) for refund in due])
             done += len(due)
         return done
@@ -73,7 +74,7 @@ class RefundWorker:
             async with self._pool.connection() as connection, connection.transaction():
                 await settle_refund(connection, provider.name, report)
                 if refund.status is RefundStatus.REQUESTED:
-                    await store.end_call(connection, _call_key(refund))
+                    await end_call(connection, _call_key(refund))
 
     async def _report(self, provider: Provider, refund: Refund) -> RefundReport:
         if refund.status is RefundStatus.PENDING and refund.provider_refund_id is not None:
@@ -91,17 +92,17 @@ class RefundWorker:
     async def _postpone(self, refund: Refund, problem: str) -> None:
         log.warning("refund_in_doubt", refund_id=str(refund.refund_id), tries=refund.tries, problem=problem)
         async with self._pool.connection() as connection:
-            await store.postpone_refund(
+            await postpone_refund(
                 connection, refund.refund_id, seconds=retry_delay_seconds(refund.tries), problem=problem[:300]
             )
 
     async def _refused(self, refund: Refund, problem: str) -> None:
         log.error("refund_refused", refund_id=str(refund.refund_id), problem=problem)
         async with self._pool.connection() as connection, connection.transaction():
-            now = await store.lock_refund(connection, refund.refund_id)
+            now = await lock_refund(connection, refund.refund_id)
             if now is None or (now.status, now.generation) != (refund.status, refund.generation):
                 return  # a webhook told us better meanwhile
-            await store.move_refund(
+            await move_refund(
                 connection,
                 refund.refund_id,
                 RefundStatus.FAILED,
@@ -109,7 +110,7 @@ class RefundWorker:
                 provider_refund_id=refund.provider_refund_id,
                 problem=problem[:300],
             )
-            await store.end_call(connection, _call_key(refund), refused_because=problem[:300])
+            await end_call(connection, _call_key(refund), refused_because=problem[:300])
 
 
 def _call_key(refund: Refund) -> str:

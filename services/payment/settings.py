@@ -23,11 +23,18 @@ class PaymentSettings(ServiceSettings):
     provider_timeout_seconds: float = Field(default=4.0, gt=0, description="for one HTTP call")
     provider_tries: int = Field(default=3, ge=1, le=10, description="of one HTTP call, the first one included")
 
-    poll_first_seconds: float = Field(
-        default=15.0, gt=0, description="after an initiation, until the provider is asked; doubles each time"
+    batch_most: int = Field(default=64, ge=1, le=500)
+    batch_gather_seconds: float = Field(
+        default=0.02, ge=0, description="how long a batch that follows close upon another waits for company"
     )
-    poll_longest_seconds: float = Field(default=3600.0, gt=0)
+
+    poll_first_seconds: float = Field(
+        default=15.0, gt=0, description="age of the provider's payments at which we first look; then ever four times it"
+    )
     poll_for_seconds: float = Field(default=48 * 3600.0, gt=0, description="late money may come for that long")
+    capture_after_seconds: float = Field(
+        default=30.0, ge=0, description="age at which we take money that the provider, who does it by itself, hasn't"
+    )
     unmatched_grace_seconds: float = Field(
         default=300.0, ge=0, description="until a capture that belongs to nothing of ours is paid back"
     )

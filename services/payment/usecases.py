@@ -5,8 +5,7 @@ No transaction is open while booking or a provider is asked.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID, uuid4
 
@@ -15,28 +14,38 @@ import structlog
 from marquee.payment import v1 as payment_v1
 from services.kit.call import UserCaller
 from services.kit.database import Connection, Pool
-from services.kit.errors import NotFound
+from services.kit.errors import Conflict, NotFound
+from services.kit.idempotency import StoredAnswer, once, stored_answer
 from services.kit.money import Money
-from services.payment import store
-from services.payment.clients import Bookings
+from services.payment.desk import Desk
 from services.payment.domain import (
     AttemptId,
     BookingNotPayable,
     Method,
     Payment,
-    PaymentStatus,
     Refund,
     UnknownProvider,
+    at_checkout,
     choose_refund,
 )
-from services.payment.idempotency import earlier_answer, once
-from services.payment.orders import Orders
-from services.payment.provider import Provider
-from services.payment.settlement import settle_attempt, settle_refund
+from services.payment.settlement import take_events
+from services.payment.store.payments import (
+    Initiation,
+    OpenWish,
+    captures,
+    find_payment,
+    lock_payment,
+    lock_payment_of_capture,
+    sums,
+)
+from services.payment.store.refunds import add_refund, find_refund, refunds_of_payment
 
 log = structlog.get_logger()
 
-PAYABLE_STATUSES = (PaymentStatus.CREATED, PaymentStatus.FAILED, PaymentStatus.AUTHORIZED)
+MOST_TURNS = 20
+"""How often an initiation looks anew at a payment that others change meanwhile."""
+NEW_VERSION = 2
+"""Of a payment that has been to the checkout once, and nothing else happened to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +66,7 @@ async def initiate_payment(
     method: Method,
     caller: UserCaller,
     *,
-    pool: Pool,
-    bookings: Bookings,
-    orders: Orders,
-    provider: Provider,
-    first_poll_seconds: float,
+    desk: Desk,
     answer: PaymentAnswer,
 ) -> payment_v1.Payment:
     """Start the payment of one's own booking, or go on with it after a failed attempt.
@@ -72,62 +77,47 @@ async def initiate_payment(
         ProviderUnavailable: ask again; nothing is done twice.
         RequestIdReused: the id came before with other content.
     """
-    booking_id, user_id = UUID(request.booking_id), UUID(caller.user_id)
-    async with pool.connection() as connection:
-        earlier = await earlier_answer(
-            connection,
-            caller=caller.user_id,
-            request_id=request.request_id,
-            request=request,
-            answer_type=payment_v1.Payment,
-        )
-    if earlier is not None:
-        return earlier
+    user_id = UUID(caller.user_id)
+    try:
+        payable = await desk.bookings.payable(UUID(request.booking_id), user_id)
+    except Exception:
+        # Also when the booking is over, or booking away, a repeat gets its answer.
+        async with desk.pool.connection() as connection:
+            earlier = await stored_answer(connection, caller=caller.user_id, request_id=request.request_id)
+        if earlier is None:
+            raise
+        return earlier.to(request, payment_v1.Payment)
 
-    payable = await bookings.payable(booking_id, user_id)
-    async with pool.connection() as connection, connection.transaction():
-        payment = await store.ensure_payment(
-            connection,
-            booking_id=booking_id,
-            user_id=user_id,
-            amount=payable.amount,
-            method=method,
-            provider=provider.name,
-            pay_by=payable.pay_by,
-            description=payable.description,
-            first_poll_seconds=first_poll_seconds,
-        )
-    if payment.user_id != user_id:
-        raise NotFound("there is no such booking")
-    if payment.amount != payable.amount:
-        # A booking's quote is locked when it is made, so this is a fault of ours, and no time to take money.
-        log.error("amount_changed", payment_id=str(payment.payment_id), booking_id=str(booking_id))
-        raise BookingNotPayable("the booking's price changed; make a new booking")
-    await orders.ensure(payment, payable.description)
-
-    async with pool.connection() as connection, connection.transaction():
-
-        async def effect() -> payment_v1.Payment:
-            now = await store.lock_payment(connection, payment.payment_id)
-            assert now is not None
-            if now.status not in PAYABLE_STATUSES:
-                raise BookingNotPayable("the booking is paid already")
-            if now.status is PaymentStatus.FAILED or now.method is not method:
-                await store.restart_payment(
-                    connection, payment.payment_id, method, first_poll_seconds=first_poll_seconds
-                )
-            view = await _view(connection, payment.payment_id)
-            assert view is not None
-            return answer(view)
-
-        return await once(
-            connection,
-            caller=caller.user_id,
-            request_id=request.request_id,
-            request=request,
-            answer_type=payment_v1.Payment,
-            effect=effect,
-        )
+    wish = OpenWish(
+        user_id=user_id,
+        request_id=UUID(request.request_id),
+        booking_id=UUID(request.booking_id),
+        amount=payable.amount,
+        method=method,
+        provider=desk.provider.name,
+        pay_by=payable.pay_by,
+        description=payable.description,
+    )
+    for _ in range(MOST_TURNS):
+        opened = await desk.openings.add(wish)
+        if opened.earlier is not None:
+            return opened.earlier.to(request, payment_v1.Payment)
+        payment = opened.payment
+        assert payment is not None
+        if payment.user_id != user_id:
+            raise NotFound("there is no such booking")
+        if payment.amount != payable.amount:
+            # A booking's quote is locked when it is made, so this is a fault of ours, and no time to take money.
+            log.error("amount_changed", payment_id=str(payment.payment_id), booking_id=request.booking_id)
+            raise BookingNotPayable("the booking's price changed; make a new booking")
+        order_id = await desk.orders.ensure(payment, payable.description)
+        after = at_checkout(payment, method, order_id, opened.moment)
+        message = answer(await _unpaid_view(after, desk.pool))
+        stored = StoredAnswer.of(request, message)
+        if await desk.answers.add(Initiation(payment, after, user_id, wish.request_id, stored)):
+            return message
+        # A webhook, or the same request again, came in between: look anew.
+    raise Conflict("the payment changes too often just now; try again")
 
 
 async def get_payment(payment_id: UUID, caller: UserCaller, *, pool: Pool) -> PaymentView:
@@ -143,27 +133,23 @@ async def get_payment(payment_id: UUID, caller: UserCaller, *, pool: Pool) -> Pa
     return view
 
 
-async def take_webhook(
-    provider_name: str, body: bytes, headers: Mapping[str, str], *, pool: Pool, providers: Mapping[str, Provider]
-) -> None:
+async def take_webhook(provider_name: str, body: bytes, headers: Mapping[str, str], *, desk: Desk) -> None:
     """Take in a provider's webhook. When this returns, its effect is durable.
 
     Raises:
         UnknownProvider: none of ours.
         BadSignature: it isn't from the provider.
     """
-    provider = providers.get(provider_name)
+    provider = desk.providers.get(provider_name)
     if provider is None:
         raise UnknownProvider("there is no such payment provider")
     event = provider.read_webhook(body, headers)
-    async with pool.connection() as connection, connection.transaction():
-        if not await store.add_webhook_event(connection, provider.name, event):
-            return
-        if event.attempt is not None:
-            await settle_attempt(connection, provider.name, event.attempt)
-        if event.refund is not None:
-            await settle_refund(connection, provider.name, event.refund)
-    log.info("webhook_taken", provider=provider.name, event_id=event.event_id, type=event.type)
+    if event.refund is None:
+        await desk.webhooks[provider.name].add(event)
+        return
+    async with desk.pool.connection() as connection, connection.transaction():
+        await take_events(connection, provider.name, [event])
+    log.info("refund_webhook_taken", provider=provider.name, event_id=event.event_id, type=event.type)
 
 
 async def refund_by_hand(
@@ -171,8 +157,7 @@ async def refund_by_hand(
     amount: Money | None,
     caller: UserCaller,
     *,
-    pool: Pool,
-    wake_refunds: asyncio.Event,
+    desk: Desk,
     answer: RefundAnswer,
 ) -> payment_v1.Refund:
     """Promise to pay back some of a payment (all that is left when ``amount`` is None). An administrator's.
@@ -183,15 +168,15 @@ async def refund_by_hand(
         RefundExceedsCapture: more than is left.
         RequestIdReused: the id came before with other content.
     """
-    async with pool.connection() as connection, connection.transaction():
+    async with desk.pool.connection() as connection, connection.transaction():
 
         async def effect() -> payment_v1.Refund:
-            payment = await store.lock_payment(connection, UUID(request.payment_id))
+            payment = await lock_payment(connection, UUID(request.payment_id))
             if payment is None:
                 raise NotFound("there is no such payment")
-            capture, paid_back = choose_refund(await store.captures(connection, payment.payment_id), amount)
+            capture, paid_back = choose_refund(await captures(connection, payment.payment_id), amount)
             refund_id = uuid4()
-            await store.add_refund(
+            await add_refund(
                 connection,
                 refund_id=refund_id,
                 payment_id=payment.payment_id,
@@ -201,19 +186,18 @@ async def refund_by_hand(
                 reason=request.reason,
                 requested_by=caller.user_id,
             )
-            refund = await store.find_refund(connection, refund_id)
+            refund = await find_refund(connection, refund_id)
             assert refund is not None
             return answer(refund)
 
         done = await once(
             connection,
             caller=caller.user_id,
-            request_id=request.request_id,
             request=request,
             answer_type=payment_v1.Refund,
             effect=effect,
         )
-    wake_refunds.set()
+    desk.wake_refunds.set()
     return done
 
 
@@ -233,18 +217,17 @@ async def request_refund(
     Raises:
         LookupError: we know of no such capture, so the event is wrong.
     """
-    payment = await store.lock_payment_of_capture(connection, AttemptId(capture_id))
+    payment = await lock_payment_of_capture(connection, AttemptId(capture_id))
     if payment is None:
         raise LookupError(f"refund {refund_id} names capture {capture_id}, which is unknown")
-    if await store.find_refund(connection, refund_id) is not None:
+    if await find_refund(connection, refund_id) is not None:
         return
-    captures = await store.captures(connection, payment.payment_id)
-    capture = next(each for each in captures if each.capture_id == capture_id)
+    capture = next(each for each in await captures(connection, payment.payment_id) if each.capture_id == capture_id)
     paid_back = Money(min(amount.minor, capture.left), amount.currency)
     if paid_back != amount:
         log.error("refund_exceeds_capture", refund_id=str(refund_id), asked=amount.minor, left=capture.left)
     nothing = not paid_back.minor
-    await store.add_refund(
+    await add_refund(
         connection,
         refund_id=refund_id,
         payment_id=payment.payment_id,
@@ -258,9 +241,18 @@ async def request_refund(
 
 
 async def _view(connection: Connection, payment_id: UUID) -> PaymentView | None:
-    payment = await store.find_payment(connection, payment_id)
+    payment = await find_payment(connection, payment_id)
     if payment is None:
         return None
-    refunds = await store.refunds_of_payment(connection, payment_id)
-    _, refunded = await store.sums(connection, payment_id)
+    refunds = await refunds_of_payment(connection, payment_id)
+    _, refunded = await sums(connection, payment_id)
     return PaymentView(payment, tuple(refunds), Money(refunded, payment.amount.currency))
+
+
+async def _unpaid_view(payment: Payment, pool: Pool) -> PaymentView:
+    """Of a payment whose money isn't there. If any went back, it was a capture of a wrong amount and counts nothing."""
+    refunds: Sequence[Refund] = ()
+    if payment.version > NEW_VERSION:
+        async with pool.connection() as connection:
+            refunds = await refunds_of_payment(connection, payment.payment_id)
+    return PaymentView(payment, tuple(refunds), Money(0, payment.amount.currency))

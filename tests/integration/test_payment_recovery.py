@@ -1,7 +1,6 @@
 """What the payment service does about lost webhooks, lost answers and refunds that go wrong."""
 
 import asyncio
-import json
 import uuid
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -25,8 +24,8 @@ REFUNDED = payment_v1.PAYMENT_STATUS_REFUNDED
 async def stack(tmp_path: Path, migrated_database_url: Callable[[str], str]) -> AsyncIterator[PaymentStack]:
     quick = {
         "poll_first_seconds": 0.3,
-        "poll_longest_seconds": 1.0,
         "unmatched_grace_seconds": 0.0,
+        "capture_after_seconds": 0.0,
         "provider_tries": 1,
     }
     async with payment_stack(tmp_path, migrated_database_url("payment"), **quick) as it:
@@ -57,6 +56,50 @@ async def test_money_whose_webhooks_are_lost_is_found(stack: PaymentStack) -> No
     assert [len(await stack.completed(each.booking_id)) for each in (single, double, late)] == [1, 2, 1]
 
 
+async def test_a_second_capture_long_after_the_first_is_found_too(stack: PaymentStack) -> None:
+    payment, _ = await paid(stack)
+    await stack.simulator.faults(webhook_drop_percent=100)
+    [second] = await stack.simulator.pay(payment.provider_order_id)
+
+    async def told() -> bool:
+        return second["id"] in [each.capture_id for each in await stack.completed(payment.booking_id)]
+
+    await eventually(told)
+    assert len(await stack.completed(payment.booking_id)) == 2
+
+
+async def test_more_payments_than_a_page_of_the_providers_list_are_found(stack: PaymentStack) -> None:
+    await stack.simulator.faults(webhook_drop_percent=100)
+    payment = await stack.initiate()
+    for _ in range(12):
+        await stack.simulator.pay(payment.provider_order_id, count=10)
+
+    async def all_told() -> bool:
+        return len(await stack.completed(payment.booking_id)) == 120
+
+    await eventually(all_told)
+
+
+async def test_money_that_the_provider_only_authorized_is_taken(stack: PaymentStack) -> None:
+    booking_id = stack.bookings.book(stack.user)
+    await stack.simulator.faults(api_error_percent=100)
+    with pytest.raises(grpc.aio.AioRpcError):
+        await stack.initiate(booking_id)
+    await stack.simulator.faults(webhook_drop_percent=100)
+    [row] = await stack.rows("SELECT payment_id FROM payments")
+    # The order that our repeat will be answered, opened without capture.
+    await stack.simulator.order(
+        receipt=str(row["payment_id"]), unique_receipt=True, payment_capture=False, notes={"system": "marquee"}
+    )
+    payment = await stack.initiate(booking_id)
+    [attempt] = await stack.simulator.pay(payment.provider_order_id)
+    assert attempt["status"] == "authorized"
+    await stack.reaches(payment.payment_id, CAPTURED)
+    assert len(await stack.completed(booking_id)) == 1
+    calls = await stack.rows("SELECT key, state FROM provider_calls WHERE kind = 'capture'")
+    assert [(call["key"], call["state"]) for call in calls] == [(f"capture/{attempt['id']}", "DONE")]
+
+
 async def test_an_order_whose_answer_was_lost_is_opened_once(stack: PaymentStack) -> None:
     booking_id = stack.bookings.book(stack.user)
     await stack.simulator.faults(api_lost_answer_percent=100)
@@ -80,6 +123,27 @@ async def test_an_order_that_nobody_asks_for_again_is_adopted_by_the_reconciler(
     await stack.simulator.faults()
     await stack.simulator.pay(order["id"])
     await stack.reaches(order["receipt"], CAPTURED)
+
+
+async def test_calls_that_nobody_waits_for_are_ended(stack: PaymentStack) -> None:
+    await stack.simulator.faults(api_lost_answer_percent=100)
+    with pytest.raises(grpc.aio.AioRpcError):
+        await stack.initiate()
+    await stack.simulator.faults(api_error_percent=100)
+    with pytest.raises(grpc.aio.AioRpcError):
+        await stack.initiate()
+    await stack.simulator.faults()
+    [order] = (await stack.ledger())["orders"]
+    await stack.change("UPDATE provider_calls SET started_at = started_at - interval '5 minutes'")
+
+    async def ended() -> bool:
+        calls = await stack.rows("SELECT key, state FROM provider_calls")
+        states = {call["key"].removeprefix("open_order/"): call["state"] for call in calls}
+        return states.pop(order["receipt"]) == "DONE" and list(states.values()) == ["REFUSED"]
+
+    await eventually(ended)
+    [payment] = await stack.rows("SELECT provider_order_id FROM payments WHERE payment_id = %s", order["receipt"])
+    assert payment["provider_order_id"] == order["id"]
 
 
 async def test_a_provider_that_is_down_refuses_and_then_goes_on(stack: PaymentStack) -> None:
@@ -163,20 +227,18 @@ async def test_a_capture_that_belongs_to_nothing_of_ours_goes_back_and_a_foreign
     assert await refunds_of(stack, theirs["id"]) == []
 
 
-async def test_a_capture_that_comes_while_its_authorization_is_looked_at_is_not_lost(stack: PaymentStack) -> None:
-    order = await stack.simulator.order(receipt=str(uuid.uuid4()), notes={"system": "marquee"})
-    stack.bridge.closed = True
+async def test_a_capture_that_comes_after_its_authorization_was_looked_at_is_not_lost(stack: PaymentStack) -> None:
+    order = await stack.simulator.order(receipt=str(uuid.uuid4()), notes={"system": "marquee"}, payment_capture=False)
     [lost] = await stack.simulator.pay(order["id"])
-    await stack.bridge.wait_for(3)
-    by_type = {json.loads(body)["event"]: (headers, body) for headers, body in stack.bridge.received}
-    await stack.bridge.hand_over(*by_type["payment.authorized"])
 
     async def looked_at() -> bool:
         rows = await stack.rows("SELECT outcome FROM unmatched WHERE next_look_at IS NULL")
         return [each["outcome"] for each in rows] == ["nothing captured"]
 
     await eventually(looked_at)
-    await stack.bridge.hand_over(*by_type["payment.captured"])
+    await stack.simulator.http.post(
+        f"/v1/payments/{lost['id']}/capture", json={"amount": lost["amount"], "currency": lost["currency"]}
+    )
 
     async def paid_back() -> bool:
         return len(await refunds_of(stack, lost["id"])) == 1
@@ -186,7 +248,7 @@ async def test_a_capture_that_comes_while_its_authorization_is_looked_at_is_not_
 
 async def test_a_webhook_that_overtakes_the_orders_answer_is_not_lost(stack: PaymentStack) -> None:
     payment = await stack.initiate()
-    await stack.change("UPDATE payments SET provider_order_id = NULL, next_poll_at = NULL")
+    await stack.change("UPDATE payments SET provider_order_id = NULL")
     await stack.simulator.pay(payment.provider_order_id)
     await stack.reaches(payment.payment_id, CAPTURED)
     assert len(await stack.completed(payment.booking_id)) == 1

@@ -3,10 +3,11 @@
 import hashlib
 import hmac
 import json
+from datetime import UTC, datetime, timedelta
 from itertools import permutations
 from uuid import UUID, uuid4
 
-import httpx
+import aiohttp
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,15 +16,20 @@ from services.kit.money import Money
 from services.kit.validation import looks_like_card
 from services.payment.clients import HttpTransport
 from services.payment.domain import (
+    PAYABLE,
     AttemptId,
     AttemptState,
     BadSignature,
+    BookingNotPayable,
     Capture,
+    Method,
+    Payment,
     PaymentNotRefundable,
     PaymentStatus,
     RefundExceedsCapture,
     RefundStatus,
     advance,
+    at_checkout,
     automatic_refund_id,
     choose_refund,
     read_refund_key,
@@ -33,6 +39,8 @@ from services.payment.domain import (
 )
 from services.payment.providers.razorpay import Razorpay
 
+NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
+LATER = NOON + timedelta(seconds=1)
 STATES = st.sampled_from(list(AttemptState))
 CAPTURES = st.lists(
     st.tuples(st.integers(1, 10_000_000), st.integers(0, 10_000_000)).map(
@@ -157,6 +165,45 @@ def test_ids_that_are_not_cards_pass():
     assert not any(looks_like_card(str(uuid4())) for _ in range(2_000))
 
 
+# The checkout
+
+
+def payment(status=PaymentStatus.CREATED, method=Method.UPI, order_id=None, failure=""):
+    return Payment(
+        payment_id=uuid4(),
+        booking_id=uuid4(),
+        user_id=uuid4(),
+        amount=Money(500),
+        method=method,
+        status=status,
+        provider="razorpay",
+        order_id=order_id,
+        pay_by=NOON,
+        failure=failure,
+        version=3,
+        created_at=NOON,
+        updated_at=NOON,
+    )
+
+
+def test_going_to_the_checkout_again_ends_what_failed_and_changes_the_method():
+    failed = payment(PaymentStatus.FAILED, order_id="order_1", failure="declined")
+    again = at_checkout(failed, Method.CARD, "order_1", LATER)
+    assert (again.status, again.failure, again.method) == (PaymentStatus.CREATED, "", Method.CARD)
+    assert (again.version, again.updated_at) == (4, LATER)
+
+
+def test_a_payment_that_is_at_the_checkout_stays_as_it_is():
+    there = payment(order_id="order_1")
+    assert at_checkout(there, Method.UPI, "order_1", LATER) is there
+
+
+@pytest.mark.parametrize("status", sorted(set(PaymentStatus) - PAYABLE, key=lambda each: each.value))
+def test_what_is_paid_does_not_go_to_the_checkout(status):
+    with pytest.raises(BookingNotPayable):
+        at_checkout(payment(status, order_id="order_1"), Method.UPI, "order_1", LATER)
+
+
 # Razorpay's webhooks
 
 
@@ -171,8 +218,14 @@ def signed(body, secret="new", event_id="evt_1"):
 
 
 @pytest.fixture
-def razorpay():
-    return Razorpay(HttpTransport(httpx.AsyncClient(), tries=1), ["new", "old"])
+async def transport():
+    async with aiohttp.ClientSession() as session:
+        yield HttpTransport(session, tries=1)
+
+
+@pytest.fixture
+def razorpay(transport):
+    return Razorpay(transport, ["new", "old"])
 
 
 def test_a_webhook_is_read_when_either_secret_signed_it(razorpay):
@@ -199,10 +252,10 @@ def test_other_signatures_are_refused(razorpay, signature):
         razorpay.read_webhook(b"{}", {"x-razorpay-signature": signature})
 
 
-def test_without_secrets_nothing_is_believed():
+def test_without_secrets_nothing_is_believed(transport):
     body = webhook("payment.captured")
     with pytest.raises(BadSignature):
-        Razorpay(HttpTransport(httpx.AsyncClient(), tries=1), []).read_webhook(body, signed(body, ""))
+        Razorpay(transport, []).read_webhook(body, signed(body, ""))
 
 
 def test_signed_events_of_other_kinds_are_taken_and_mean_nothing(razorpay):

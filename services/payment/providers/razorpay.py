@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from datetime import datetime
 from typing import Any
+
+import structlog
 
 from services.kit.money import Money
 from services.payment.clients import HttpTransport
@@ -20,8 +24,11 @@ from services.payment.provider import (
     WebhookEvent,
 )
 
+log = structlog.get_logger()
+
 SYSTEM_NOTE = "marquee"
-MOST_REFUNDS = 100
+MOST_ITEMS = 100
+"""That a list of Razorpay's has at once."""
 
 ATTEMPT_STATES = {
     "created": AttemptState.CREATED,
@@ -75,17 +82,23 @@ class Razorpay:
 
     async def find_order(self, receipt: str) -> OrderReport | None:
         """See `Provider.find_order`."""
-        found = await self._http.get("/v1/orders", receipt=receipt)
+        found = await self._http.get("/v1/orders", {"receipt": receipt})
         return next((_order(item) for item in found["items"] if item.get("receipt") == receipt), None)
 
     async def order(self, order_id: str) -> OrderReport:
         """See `Provider.order`."""
         return _order(await self._http.get(f"/v1/orders/{order_id}"))
 
-    async def attempts(self, order_id: str) -> Sequence[AttemptReport]:
-        """See `Provider.attempts`."""
-        found = await self._http.get(f"/v1/orders/{order_id}/payments")
-        return [report for item in found["items"] if (report := _attempt(item))]
+    async def attempts(self, since: datetime, until: datetime) -> AsyncGenerator[Sequence[AttemptReport]]:
+        """See `Provider.attempts`: https://razorpay.com/docs/api/payments/fetch-all-payments, by whole seconds."""
+        window = {"from": int(since.timestamp()), "to": int(until.timestamp()), "count": MOST_ITEMS}
+        for skip in itertools.count(0, MOST_ITEMS):
+            found = await self._http.get("/v1/payments", {**window, "skip": skip})
+            items = found["items"]
+            if items:
+                yield [report for item in items if (report := _readable_attempt(item))]
+            if len(items) < MOST_ITEMS:
+                return
 
     async def capture(self, attempt_id: AttemptId, amount: Money) -> AttemptReport:
         """See `Provider.capture`."""
@@ -108,7 +121,7 @@ class Razorpay:
 
     async def find_refund(self, capture_id: AttemptId, key: str) -> RefundReport | None:
         """See `Provider.find_refund`."""
-        found = await self._http.get(f"/v1/payments/{capture_id}/refunds", count=MOST_REFUNDS)
+        found = await self._http.get(f"/v1/payments/{capture_id}/refunds", {"count": MOST_ITEMS})
         return next((_refund(item) for item in found["items"] if item.get("receipt") == key), None)
 
     async def refund_status(self, provider_refund_id: str) -> RefundReport:
@@ -184,6 +197,15 @@ def _attempt(entity: Mapping[str, Any]) -> AttemptReport | None:
         state=ATTEMPT_STATES[entity["status"]],
         failure=_text(entity.get("error_description") or "")[:500],
     )
+
+
+def _readable_attempt(entity: Mapping[str, Any]) -> AttemptReport | None:
+    """One that makes no sense must not hide the others of its list."""
+    try:
+        return _attempt(entity)
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
+        log.error("attempt_unreadable", attempt_id=str(entity.get("id"))[:100], error=type(error).__name__)
+        return None
 
 
 def _refund(entity: Mapping[str, Any]) -> RefundReport:
