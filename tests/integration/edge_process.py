@@ -74,6 +74,16 @@ class RunningEdge:
     def render_again(self) -> tuple[str, ...]:
         return render.write(render.render(self.settings, self.contracts, base=self.base), self.folder)
 
+    async def logged(self, request_id: str) -> dict[str, Any]:
+        """The access log's line of one request."""
+        async with asyncio.timeout(10):
+            while True:
+                for line in self.log.read_text().splitlines():
+                    if line.startswith("{") and json.loads(line)["request_id"] == request_id:
+                        found: dict[str, Any] = json.loads(line)
+                        return found
+                await asyncio.sleep(0.05)
+
 
 @asynccontextmanager
 async def running(
@@ -112,6 +122,7 @@ async def running(
             str(check.envoy_binary()),
             *("-c", str(edge.folder / render.BOOTSTRAP)),
             *("--concurrency", "1", "--disable-hot-restart", "--drain-time-s", "1", "--log-level", "warning"),
+            *("--file-flush-interval-msec", "50"),
             stdout=log,
             stderr=log,
         )

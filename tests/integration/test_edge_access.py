@@ -102,6 +102,7 @@ async def test_a_token_in_the_query_is_refused_and_never_used(world: World, name
         response = await world.rest("GET", path.replace("{id}", "0b0e7a52-6f2a-4c8e-9d4e-0c5f4c1b2a3d") + query)
         assert response.status_code == 401
         assert response.json()["details"][0]["reason"] == "UNAUTHENTICATED"
+        assert await world.edge.logged(response.headers["x-request-id"])
     assert token not in world.edge.log.read_text()
 
 

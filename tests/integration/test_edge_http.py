@@ -91,3 +91,11 @@ async def test_rest_does_not_get_the_headers_of_grpc(world: World) -> None:
     for protocol in ("grpc", "grpc-web"):
         assert (await world.call(protocol, RPCS["GetLayout"])).code == 5
         assert (await world.call(protocol, RPCS["GetProfile"])).code == 16
+
+
+async def test_the_log_tells_only_a_grpc_status_that_was_given(world: World) -> None:
+    world.backend.answers[RPCS["GetLayout"].path] = refusing(5, "NOT_FOUND", "no")
+    for protocol, status, grpc_status in (("rest", "404", None), ("grpc", "200", "5"), ("grpc-web", "200", "5")):
+        line = await world.edge.logged((await world.call(protocol, RPCS["GetLayout"])).headers["x-request-id"])
+        told = line["grpc_status"]
+        assert (str(line["status"]), told if told is None else str(told)) == (status, grpc_status), protocol
