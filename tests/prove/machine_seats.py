@@ -6,8 +6,8 @@ import asyncio
 from collections import Counter
 from collections.abc import Coroutine, Iterator
 from contextlib import AsyncExitStack, contextmanager
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 from uuid import UUID, uuid4, uuid5
@@ -25,11 +25,10 @@ from services.booking import usecases
 from services.booking.__main__ import open_desk
 from services.booking.consumers import confirm, copy_shows
 from services.booking.desk import Desk
-from services.booking.domain import SeatLimits, SeatState, owner_refund, quote, read_wish
+from services.booking.domain import SeatState, owner_refund, quote, read_wish
 from services.booking.messages import money, quote_items, quote_message
 from services.booking.settings import BookingSettings
-from services.booking.store.bookings import BookingStore
-from services.booking.store.holds import HoldStore, HoldWish
+from services.booking.store.holds import HoldWish
 from services.kit.bus import ReceivedEvent
 from services.kit.call import UserId
 from services.kit.database import Pool, open_pool
@@ -41,7 +40,7 @@ from tests.prove.model_seats import MOST_ACTIVE, MOST_AN_HOUR, SEATS, Held, Mode
 
 USERS = tuple(uuid5(UUID(int=0), name) for name in ("ann", "bob", "cy"))
 LABELS = [f"A{number + 1}" for number in range(SEATS)]
-LONG, OVER = timedelta(hours=1), timedelta(seconds=-1)
+LONG_S, OVER_S = 3600.0, 0.000_001
 """How long things last that are not due, and that are due as soon as they are made."""
 WHOEVER = st.sampled_from(USERS)
 SOME_SEATS = st.sets(st.integers(0, SEATS - 1), max_size=4).map(lambda seats: tuple(sorted(seats)))
@@ -56,7 +55,6 @@ class House:
     pool: Pool
     desks: dict[bool, Desk]
     layout: catalog_v1.Layout
-    url: str
 
     def do(self, work: Coroutine[Any, Any, Result]) -> Result:
         return self.runner.run(work)
@@ -310,33 +308,31 @@ class Seats(RuleBasedStateMachine):
 def open_seats(database_url: str) -> Iterator[House]:
     """Let `Seats` run on a migrated database of booking's."""
     nowhere = Path("/nonexistent")
-    settings = BookingSettings(
-        database_url=SecretStr(database_url),
-        catalog_address="127.0.0.1:9",
-        user_jwks_file=nowhere,
-        service_jwks_file=nowhere,
-        service_token_file=nowhere,
-    )
-    limits = SeatLimits(active_holds=MOST_ACTIVE, holds_an_hour=MOST_AN_HOUR)
+
+    def settings(lasts_s: float) -> BookingSettings:
+        return BookingSettings(
+            database_url=SecretStr(database_url),
+            catalog_address="127.0.0.1:9",
+            user_jwks_file=nowhere,
+            service_jwks_file=nowhere,
+            service_token_file=nowhere,
+            hold_seconds=lasts_s,
+            payment_window_seconds=lasts_s,
+            most_active_holds=MOST_ACTIVE,
+            most_holds_an_hour=MOST_AN_HOUR,
+            batch_gather_seconds=0.0,
+        )
 
     async def open_house(stack: AsyncExitStack, runner: asyncio.Runner) -> House:
         pool = await stack.enter_async_context(open_pool(database_url, size=2, name="machine"))
-        desk = await open_desk(settings, stack)
+        desks = {due: await open_desk(settings(OVER_S if due else LONG_S), stack) for due in (False, True)}
         layout = new_layout(1, SEATS, standing=len(PLACES))
         async with pool.connection() as connection:
             await connection.execute(
                 "INSERT INTO layouts (layout_id, layout) VALUES (%s, %s)",
                 (layout.layout_id, layout.SerializeToString()),
             )
-        desks = {
-            due: replace(
-                desk,
-                holds=HoldStore(pool, hold_for=OVER if due else LONG, limits=limits),
-                bookings=BookingStore(pool, pay_within=OVER if due else LONG),
-            )
-            for due in (False, True)
-        }
-        return House(runner, pool, desks, layout, database_url)
+        return House(runner, pool, desks, layout)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         stack = AsyncExitStack()

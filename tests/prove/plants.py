@@ -136,8 +136,8 @@ PLANTS = (
         (
             edit(
                 FUNCTIONS,
-                "CREATE FUNCTION expire_due(most_shows integer)\n",
-                "CREATE FUNCTION expire_due(most_shows integer, app_now timestamptz)\n",
+                "FUNCTION expire_due(most_shows integer)\n",
+                "FUNCTION expire_due(most_shows integer, app_now timestamptz)\n",
             ),
             edit(
                 FUNCTIONS,
