@@ -28,11 +28,7 @@ ahead lies in the default partition until its days come into reach."""
 
 
 async def tend(settings: BookingSettings, *, today: date | None = None) -> None:
-    """Make and archive what is due on ``today`` (the database's day when None). One process at a time.
-
-    Raises:
-        psycopg.errors.LockNotAvailable: somebody uses a table at length; what is left to do can wait.
-    """
+    """Make and archive what is due on ``today`` (the database's day when None). One process at a time."""
     async with lead(settings.database_url.get_secret_value(), "partitions") as connection:
         today = today or await partitions.today(connection)
         for each in ALL:

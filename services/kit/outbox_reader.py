@@ -202,9 +202,6 @@ class OutboxReader:
         """Have partitions for the next days, and drop those whose events are all older than ``keep``.
 
         Answers which of those stay because they have an event that was not sent.
-
-        Raises:
-            psycopg.errors.LockNotAvailable: somebody uses the tables at length; what is left to do can wait.
         """
         today = await partitions.today(self._connection)
         for each in OUTBOX_TABLES:

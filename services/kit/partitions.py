@@ -4,17 +4,18 @@ Each has a default partition, which takes what no other one covers: no row is ev
 their days come, and take over what the default has of them; old ones are moved to the schema ``archive``, or dropped.
 
 Every step is a transaction of its own that can be done again, so whoever died in the middle is continued by the next.
-It waits ``LOCK_WAIT`` for its locks and no longer, as all who use the table wait behind it, and then raises
-``psycopg.errors.LockNotAvailable``: try again later. ``docs/decisions/partitions.md`` says why it is not CONCURRENTLY.
+All who use a table wait behind a step that waits for its locks. So it is not begun while a transaction of more than a
+second has the table, gives up after ``LOCK_WAIT``, and comes again with the next look.
+``docs/decisions/partitions.md`` says why it is not CONCURRENTLY.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from enum import Enum, auto
 from typing import Any
 from uuid import UUID
 
@@ -35,6 +36,16 @@ BOUNDS = """
     FROM pg_inherits i
     JOIN pg_class c ON c.oid = i.inhrelid
     WHERE i.inhparent = %s::regclass
+"""
+INVENTORY = """
+    SELECT n.nspname, c.relname, pg_get_expr(c.relpartbound, c.oid), greatest(c.reltuples, 0)::bigint,
+           pg_size_pretty(pg_total_relation_size(c.oid))
+    FROM pg_class c
+    JOIN pg_namespace n ON n.oid = c.relnamespace
+    LEFT JOIN pg_inherits i ON i.inhrelid = c.oid
+    WHERE i.inhparent = %s::regclass
+       OR n.nspname = %s AND c.relname ~ %s
+    ORDER BY c.relname
 """
 LONG_USER = """
     EXISTS (
@@ -106,11 +117,14 @@ class Partitioned:
         return found
 
     def making(self, span: Span) -> str:
-        """SQL that makes a partition, with what the default has of it; for one transaction."""
+        """SQL that makes a partition, with what the default has of it; for one transaction.
+
+        It locks the table, although PostgreSQL would attach without: an insert that had chosen the default, and waits
+        for it, would then be refused because the default is no longer right for its row.
+        """
         low, high = self.bounds(span)
         return f"""
-            LOCK TABLE ONLY {self.table} IN SHARE UPDATE EXCLUSIVE MODE;
-            LOCK TABLE {self.default} IN ACCESS EXCLUSIVE MODE;
+            LOCK TABLE ONLY {self.table} IN ACCESS EXCLUSIVE MODE;
             CREATE TABLE {self.name(span)} (LIKE {self.table} INCLUDING ALL);
             WITH moved AS (
                 DELETE FROM {self.default}
@@ -164,9 +178,37 @@ async def today(connection: Connection) -> date:
 async def spans(connection: Connection, each: Partitioned) -> list[Span]:
     """What the partitions of a table cover, the oldest first; without the default."""
     cursor = await connection.execute(BOUNDS, (each.table,))
-    bounds = [re.findall(r"'([^']+)'", row[0]) for row in await cursor.fetchall()]
-    found = [Span(each.ids.day_of(UUID(pair[0])), each.ids.day_of(UUID(pair[1]))) for pair in bounds if len(pair) == 2]
+    found = [span for row in await cursor.fetchall() if (span := _span(each, row[0]))]
     return sorted(found, key=lambda span: span.first)
+
+
+def _span(each: Partitioned, bounds: str) -> Span | None:
+    """Read ``FOR VALUES FROM ('...') TO ('...')``; None for the default."""
+    ids = [UUID(id_) for id_ in re.findall(r"'([^']+)'", bounds)]
+    return Span(each.ids.day_of(ids[0]), each.ids.day_of(ids[1])) if ids else None
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A partition as an operator sees it; ``rows`` as PostgreSQL last estimated them."""
+
+    name: str
+    days: str
+    rows: int
+    size: str
+
+
+async def inventory(connection: Connection, each: Partitioned) -> list[Part]:
+    """The partitions of a table, with the default and the archived ones."""
+    cursor = await connection.execute(INVENTORY, (each.table, ARCHIVE, f"^{each.table}_[0-9]{{8}}$"))
+    found = []
+    for schema, name, bounds, rows, size in await cursor.fetchall():
+        span = _span(each, bounds or "")
+        days = (
+            f"{span.first} to {span.end - timedelta(days=1)}" if span else "archived" if schema == ARCHIVE else "other"
+        )
+        found.append(Part(name, days, rows, size))
+    return found
 
 
 async def make_ahead(connection: Connection, each: Partitioned, *, today: date, ahead: timedelta) -> None:
@@ -175,45 +217,41 @@ async def make_ahead(connection: Connection, each: Partitioned, *, today: date, 
     What was archived stays so: its latecomers remain in the default.
     """
     have = await spans(connection, each)
-
-    async def make(span: Span) -> None:
-        async with _briefly(connection):
-            await connection.execute(each.making(span))
-        have.append(span)
-        log.info("partition_made", partition=each.name(span))
-
     for span in each.missing(have, today - timedelta(days=1), today + ahead):
-        await make(span)
+        if await _step(connection, each, "made", each.name(span), each.making(span)) is Step.DONE:
+            have.append(span)
     lowest = f"SELECT {each.key} FROM {each.default} WHERE {each.key} >= %s AND {each.key} < %s ORDER BY 1 LIMIT 1"
     low, high = UUID(int=0), each.ids.first_id(today + ahead)
     while row := await (await connection.execute(lowest, (low, high))).fetchone():
         day = each.ids.day_of(row[0])
-        (span,) = each.missing(have, day, day)
-        if await _true(connection, f"to_regclass('{ARCHIVE}.{each.name(span)}') IS NULL"):
-            await make(span)
+        span = next(iter(each.missing(have, day, day)))
+        if not await _true(connection, f"to_regclass('{ARCHIVE}.{each.name(span)}') IS NOT NULL"):
+            await _step(connection, each, "made", each.name(span), each.making(span))
         low = each.ids.first_id(span.end)
 
 
 async def archive(connection: Connection, each: Partitioned, *, before: date, unless: str = "false") -> list[str]:
-    """Move partitions that end by ``before`` to the schema ``archive``. Answers which of them had to stay.
+    """Move partitions that end by ``before`` to the schema ``archive``. Answers which of them stayed.
 
     Args:
         unless: an SQL condition on a row; a partition with such a row stays.
     """
-    old = [span for span in await spans(connection, each) if span.end <= before]
-    for span in old:
+    stay: list[str] = []
+    for span in await spans(connection, each):
         part = each.name(span)
-        if await _is_used_at_length(connection, each):
-            break
-        async with _briefly(connection):
-            await connection.execute(f"LOCK TABLE {part} IN SHARE MODE")  # nobody adds to it between look and end
-            if await _true(connection, f"EXISTS (SELECT FROM {part} WHERE {unless})"):
-                continue
-            await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {ARCHIVE}")
-            await connection.execute(f"ALTER TABLE {each.table} DETACH PARTITION {part}")
-            await connection.execute(f"ALTER TABLE {part} SET SCHEMA {ARCHIVE}")
-        log.info("partition_archived", partition=part)
-    return [each.name(span) for span in await spans(connection, each) if span in old]
+        if span.end <= before:
+            step = await _step(
+                connection,
+                each,
+                "archived",
+                part,
+                f"CREATE SCHEMA IF NOT EXISTS {ARCHIVE}",
+                f"ALTER TABLE {each.table} DETACH PARTITION {part}",
+                f"ALTER TABLE {part} SET SCHEMA {ARCHIVE}",
+                unless=f"EXISTS (SELECT FROM {part} WHERE {unless})",
+            )
+            stay += [part] if step is not Step.DONE else []
+    return stay
 
 
 async def drop(connection: Connection, each: Partitioned, *, before: date, unless: str) -> list[str]:
@@ -222,31 +260,45 @@ async def drop(connection: Connection, each: Partitioned, *, before: date, unles
     Args:
         unless: an SQL condition on ``{part}``, whose ids are from ``{low}`` up to below ``{high}``.
     """
-    stay: list[str] = []
+    needed: list[str] = []
     for span in await spans(connection, each):
         part, (low, high) = each.name(span), each.bounds(span)
-        if span.end > before or await _is_used_at_length(connection, each):
-            break
-        async with _briefly(connection):
-            await connection.execute(f"LOCK TABLE {part} IN SHARE MODE")
-            if await _true(connection, unless.format(part=part, low=f"'{low}'", high=f"'{high}'")):
-                stay.append(part)
-                continue
-            await connection.execute(f"DROP TABLE {part}")
-        log.info("partition_dropped", partition=part)
-    return stay
+        if span.end <= before:
+            condition = unless.format(part=part, low=f"'{low}'", high=f"'{high}'")
+            step = await _step(connection, each, "dropped", part, f"DROP TABLE {part}", unless=condition)
+            needed += [part] if step is Step.NEEDED else []
+    return needed
 
 
-@asynccontextmanager
-async def _briefly(connection: Connection) -> AsyncIterator[None]:
-    async with connection.transaction():
-        await connection.execute(f"SET LOCAL lock_timeout = '{LOCK_WAIT}'")
-        yield
+class Step(Enum):
+    DONE = auto()
+    NEEDED = auto()
+    """There is a reason to leave the partition as it is."""
+    LATER = auto()
+    """Somebody uses the table."""
 
 
-async def _is_used_at_length(connection: Connection, each: Partitioned) -> bool:
-    """Whether a transaction of more than a second has the table: waiting for its end would hold up everybody else."""
-    return await _true(connection, LONG_USER.format(table=each.table))
+async def _step(
+    connection: Connection, each: Partitioned, verb: str, part: str, *statements: str, unless: str = ""
+) -> Step:
+    """Do what one partition needs, in a transaction; nobody adds to it between the look for ``unless`` and the end."""
+    if await _true(connection, LONG_USER.format(table=each.table)):
+        log.info("partition_later", partition=part, why="a long transaction uses the table")
+        return Step.LATER
+    try:
+        async with connection.transaction():
+            await connection.execute(f"SET LOCAL lock_timeout = '{LOCK_WAIT}'")
+            if unless:
+                await connection.execute(f"LOCK TABLE {part} IN SHARE MODE")
+                if await _true(connection, unless):
+                    return Step.NEEDED
+            for statement in statements:
+                await connection.execute(statement)
+    except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected, psycopg.errors.QueryCanceled) as error:
+        log.info("partition_later", partition=part, why=str(error).partition("\n")[0])
+        return Step.LATER
+    log.info(f"partition_{verb}", partition=part)
+    return Step.DONE
 
 
 async def _true(connection: Connection, condition: str) -> bool:

@@ -19,7 +19,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-import psycopg
 import structlog
 import typer
 import uvloop
@@ -200,17 +199,11 @@ class Relay:
             return
         dropped = await outbox.drop_old(self._retention.keep, at_most=DROP_AT_ONCE)
         if dropped < DROP_AT_ONCE:
-            await self._tend_partitions(outbox)
-            await bus.trim(older_than=self._retention.stream_age, longest=self._retention.stream_length)
-            self._next_tidy = time.monotonic() + self._pace.tidy_seconds
-
-    async def _tend_partitions(self, outbox: OutboxReader) -> None:
-        try:
             if unsent := await outbox.tend_partitions(self._retention.keep):
                 log.warning("old_events_unsent", partitions=unsent)
                 self._floor = None  # look at everything again
-        except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
-            log.info("partitions_postponed")
+            await bus.trim(older_than=self._retention.stream_age, longest=self._retention.stream_length)
+            self._next_tidy = time.monotonic() + self._pace.tidy_seconds
 
 
 async def run(settings: RelaySettings) -> None:
