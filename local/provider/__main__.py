@@ -26,6 +26,10 @@ from local.provider.storage import open_database
 from local.provider.webhook_queue import WebhookQueue
 from local.provider.webhooks import IDLE_S, WebhookSender
 
+BACKLOG = 1024
+MOST_CONNECTIONS = 20_000
+"""Idle ones count. Granian accepts no further one (128 unless told), so a crowd of buyers would wait for each other."""
+
 
 async def serve(settings: ProviderSettings) -> None:
     """Run until SIGTERM or SIGINT."""
@@ -53,7 +57,14 @@ async def serve(settings: ProviderSettings) -> None:
     # Without Starlette's middleware: errors are answered in each endpoint.
     app = Router(routes=[*api.routes(), *checkout.routes(), *control.routes()])
     server = Server(
-        app, address=settings.host, port=settings.port, interface=Interfaces.ASGINL, websockets=False, log_enabled=False
+        app,
+        address=settings.host,
+        port=settings.port,
+        interface=Interfaces.ASGINL,
+        websockets=False,
+        log_enabled=False,
+        backlog=BACKLOG,
+        backpressure=MOST_CONNECTIONS,
     )
     background = [asyncio.create_task(_settle_refunds(ledger))]
     if sender is not None:

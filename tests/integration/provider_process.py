@@ -103,7 +103,7 @@ class Simulator:
 
 
 @contextmanager
-def running(data_dir: Path, port: int, webhook_url: str) -> Iterator[Simulator]:
+def running(data_dir: Path, port: int, webhook_url: str, *, events: str = "") -> Iterator[Simulator]:
     environment = {
         **os.environ,
         "PROVIDER_LISTEN": f"127.0.0.1:{port}",
@@ -112,6 +112,7 @@ def running(data_dir: Path, port: int, webhook_url: str) -> Iterator[Simulator]:
         "PROVIDER_KEY_SECRET": KEY[1],
         "PROVIDER_WEBHOOK_URL": webhook_url,
         "PROVIDER_WEBHOOK_SECRET": SECRET,
+        "PROVIDER_WEBHOOK_EVENTS": events,
     }
     process = subprocess.Popen([sys.executable, "-m", "local.provider"], cwd=ROOT, env=environment)
     http = httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", auth=KEY, trust_env=False)

@@ -179,6 +179,29 @@ async def test_a_refund_may_stay_pending_and_then_fail(simulator: Simulator, mer
     assert (await simulator.http.get(f"/v1/payments/{payment['id']}")).json()["amount_refunded"] == 0
 
 
+async def test_only_the_events_that_were_subscribed_to_are_sent(tmp_path: Path, merchant: Merchant) -> None:
+    with running(tmp_path, free_port(), merchant.url, events="payment.captured, payment.failed") as simulator:
+        order = await simulator.order()
+        await simulator.pay(order["id"], outcome="failure_then_success")
+        await merchant.wait_for(2)
+        assert (await simulator.http.get("/control/ledger/summary")).json()["webhooks"]["events"] == 2
+        assert set(merchant.events()) == {"payment.failed", "payment.captured"}
+        await simulator.http.aclose()
+
+
+async def test_a_crowd_that_keeps_its_connections_keeps_nobody_out(simulator: Simulator) -> None:
+    url = simulator.http.base_url
+    writers: list[asyncio.StreamWriter] = []
+    for _ in range(300):
+        reader, writer = await asyncio.open_connection(url.host, url.port)
+        writers.append(writer)
+        writer.write(f"GET /control/health HTTP/1.1\r\nhost: {url.host}\r\n\r\n".encode())
+        async with asyncio.timeout(10):
+            assert b" 200 " in await reader.readline()
+    for writer in writers:
+        writer.close()
+
+
 async def test_a_kill_loses_neither_money_nor_webhooks(tmp_path: Path) -> None:
     simulator_port, merchant_port = free_port(), free_port()
     url = f"http://127.0.0.1:{merchant_port}/callback"
