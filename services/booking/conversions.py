@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from uuid import UUID
 
@@ -97,7 +98,7 @@ async def book(wishes: Sequence[BookWish], *, bookings: BookingStore, shows: Sho
 
 async def _find_show(shows: Shows, show_id: UUID) -> Show | None:
     try:
-        return await shows.find(show_id)
+        return await shows.find(show_id, newer_than_seconds=math.inf)  # for a summary, what the hold saw will do
     except grpc.aio.AioRpcError as error:  # the booking is made all the same, without the summary of its show
         log.warning("show_not_read", show_id=str(show_id), error=str(error.code()))
         return None

@@ -272,7 +272,7 @@ async def get_payable(booking_id: UUID, user_id: UserId, *, desk: Desk) -> booki
         state = row.status.name.lower().replace("_", " ")
         late = row.status is BookingState.PENDING_PAYMENT
         raise BookingNotPayable("its payment window is over" if late else f"the booking is {state}")
-    show = await desk.shows.find(row.show_id)
+    show = await desk.shows.find(row.show_id, newer_than_seconds=math.inf)  # for its title
     places = f"{len(row.seat_nos)} place{'s' if len(row.seat_nos) > 1 else ''}"
     payable = booking_v1.Payable(
         booking_id=str(booking_id),
