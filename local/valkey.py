@@ -12,6 +12,8 @@ from local.home import Home
 from local.trouble import Trouble
 
 CACHE = ("maxmemory 256mb", "maxmemory-policy allkeys-lru", 'save ""', "appendonly no")
+NODE = (*CACHE, "cluster-enabled yes", "cluster-require-full-coverage no", "cluster-node-timeout 2000")
+"""A node of a cluster of caches: those that are left go on without one that is down."""
 BUS = ("maxmemory-policy noeviction", 'save ""', "appendonly yes", "appendfsync always")
 
 

@@ -49,7 +49,7 @@ def running(
     ready: Callable[[], object],
     account: Account | None = None,
     stop: signal.Signals = signal.SIGKILL,
-) -> Iterator[None]:
+) -> Iterator[subprocess.Popen[bytes]]:
     """The process while the block lasts; it dies with the test run, however that ends.
 
     ``stop`` must be one that the program handles or none can ignore: a run in a shell's background ignores some.
@@ -75,7 +75,7 @@ def running(
                 if process.poll() is not None or time.monotonic() > deadline:
                     raise RuntimeError(f"{argv[0]} did not start:\n{log.read_text()}") from None
                 time.sleep(0.02)
-        yield
+        yield process
     finally:
         process.send_signal(stop)
         process.wait(PATIENCE_S)

@@ -28,7 +28,9 @@ import structlog
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import AskError, RedisError
+
+from services.kit.valkey import Nodes, open_nodes
 
 log = structlog.get_logger()
 
@@ -101,12 +103,23 @@ class NoShelf:
         return True
 
 
-class ValkeyShelf:
-    """Valkey, with short timeouts and a circuit breaker."""
+def shelf_key(key: str) -> str:
+    """What ``key`` is called in Valkey."""
+    return f"cache:{key}"
 
-    def __init__(self, client: Redis, *, prefix: str = "cache:", now: Callable[[], float] = time.monotonic) -> None:
+
+class ValkeyShelf:
+    """One Valkey, with short timeouts and a circuit breaker.
+
+    Args:
+        doubt: called when it fails, or says that a key is another node's.
+    """
+
+    def __init__(
+        self, client: Redis, *, doubt: Callable[[], None] = lambda: None, now: Callable[[], float] = time.monotonic
+    ) -> None:
         self._client = client
-        self._prefix = prefix
+        self._doubt = doubt
         self._now = now
         self._resting_until = 0.0
 
@@ -114,7 +127,7 @@ class ValkeyShelf:
         with self._watching() as usable:
             if usable:
                 async with asyncio.timeout(SHARED_TIMEOUT_SECONDS):
-                    value = await self._client.get(self._prefix + key)
+                    value = await self._client.get(shelf_key(key))
                 return value if isinstance(value, bytes) else None
         return None
 
@@ -122,7 +135,7 @@ class ValkeyShelf:
         with self._watching() as usable:
             if usable:
                 async with asyncio.timeout(SHARED_TIMEOUT_SECONDS):
-                    await self._client.set(self._prefix + key, value, px=max(1, int(seconds * 1000)), nx=True)
+                    await self._client.set(shelf_key(key), value, px=max(1, int(seconds * 1000)), nx=True)
 
     async def bury(self, keys: Sequence[str]) -> bool:
         with self._watching() as usable:
@@ -131,7 +144,7 @@ class ValkeyShelf:
                     for start in range(0, len(keys), 500):
                         pipeline = self._client.pipeline(transaction=False)
                         for key in keys[start : start + 500]:
-                            pipeline.set(self._prefix + key, TOMBSTONE, ex=TOMBSTONE_SECONDS)
+                            pipeline.set(shelf_key(key), TOMBSTONE, ex=TOMBSTONE_SECONDS)
                         await pipeline.execute()
                 return True
         return False
@@ -141,10 +154,41 @@ class ValkeyShelf:
         """Says whether to try; a failure inside ends the block quietly and opens the circuit."""
         try:
             yield self._now() >= self._resting_until
+        except AskError:  # or MovedError, a kind of it: another node has the key, and this one is well
+            self._doubt()
         except (RedisError, OSError, TimeoutError) as error:
+            self._doubt()
             if self._now() >= self._resting_until:
                 log.warning("cache_unavailable", error=type(error).__name__, rest_seconds=REST_SECONDS)
             self._resting_until = self._now() + REST_SECONDS
+
+    async def close(self) -> None:
+        with contextlib.suppress(RedisError, OSError):
+            await self._client.aclose()
+            await self._client.connection_pool.disconnect()
+
+
+class Shelves:
+    """The Valkeys of a cluster, each with the keys that are its own. One that is down takes no other with it."""
+
+    def __init__(self, nodes: Nodes[ValkeyShelf]) -> None:
+        self._nodes = nodes
+
+    async def get(self, key: str) -> bytes | None:
+        shelf = self._nodes.of(shelf_key(key))
+        return None if shelf is None else await shelf.get(key)
+
+    async def put(self, key: str, value: bytes, seconds: float) -> None:
+        shelf = self._nodes.of(shelf_key(key))
+        if shelf is not None:
+            await shelf.put(key, value, seconds)
+
+    async def bury(self, keys: Sequence[str]) -> bool:
+        by_shelf: dict[ValkeyShelf | None, list[str]] = {}
+        for key in keys:
+            by_shelf.setdefault(self._nodes.of(shelf_key(key)), []).append(key)
+        known = [shelf.bury(own) for shelf, own in by_shelf.items() if shelf is not None]
+        return all(await asyncio.gather(*known)) and None not in by_shelf
 
 
 class Caches:
@@ -266,24 +310,27 @@ class Caches:
 
 @asynccontextmanager
 async def open_caches(url: str, *, connections: int = 16) -> AsyncIterator[Caches]:
-    """Caches over the Valkey at ``url``, which need not be there; without a URL in the process only."""
+    """Caches over the Valkey at ``url``, or its nodes, which need not be there; without a URL in the process only."""
     if not url:
         yield Caches(NoShelf())
         return
-    pool = BlockingConnectionPool.from_url(
-        url,
-        max_connections=connections,
-        timeout=SHARED_TIMEOUT_SECONDS,
-        socket_timeout=SHARED_TIMEOUT_SECONDS * 2,
-        socket_connect_timeout=SHARED_TIMEOUT_SECONDS,
-        retry=Retry(NoBackoff(), 0),
-    )
-    client = Redis(connection_pool=pool)
-    caches = Caches(ValkeyShelf(client))
-    try:
-        yield caches
-    finally:
-        await caches.close()
-        with contextlib.suppress(RedisError, OSError):
-            await client.aclose()
-            await pool.disconnect()
+
+    def open_shelf(node_url: str) -> ValkeyShelf:
+        pool = BlockingConnectionPool.from_url(
+            node_url,
+            max_connections=connections,
+            timeout=SHARED_TIMEOUT_SECONDS,
+            socket_timeout=SHARED_TIMEOUT_SECONDS * 2,
+            socket_connect_timeout=SHARED_TIMEOUT_SECONDS,
+            retry=Retry(NoBackoff(), 0),
+        )
+        return ValkeyShelf(Redis(connection_pool=pool), doubt=lambda: nodes.doubt())
+
+    async with open_nodes(url, open_shelf) as nodes:
+        caches = Caches(Shelves(nodes))
+        try:
+            yield caches
+        finally:
+            await caches.close()
+            for shelf in nodes.all():
+                await shelf.close()
