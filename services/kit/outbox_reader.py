@@ -88,13 +88,13 @@ UNSENT_IN_PART = """
 EVENTS_OF_PART = "EXISTS (SELECT FROM outbox WHERE id >= {low} AND id < {high})"
 DROP_INBOX = """
     DELETE FROM inbox
-    WHERE (consumer, event_id) IN (
-        SELECT consumer, event_id
+    WHERE ctid = ANY (ARRAY(
+        SELECT ctid
         FROM inbox
         WHERE received_at < clock_timestamp() - %s::interval
         ORDER BY received_at
         LIMIT %s
-    )
+    ))
 """
 
 
