@@ -31,6 +31,7 @@ from services.payment.settlement import settle_attempts
 from services.payment.store.calls import begin_calls, capture_call, end_call, order_call, orders_in_doubt
 from services.payment.store.payments import find_payment, set_order
 from services.payment.store.refunds import add_refund
+from services.payment.store.settlements import known_states
 from services.payment.store.unmatched import claim_unmatched, close_unmatched
 from services.payment.store.walks import Walk, claim_walk, end_walk
 
@@ -149,10 +150,19 @@ class Reconciler:
                 await end_call(connection, order_call(payment_id), refused_because="the provider never opened it")
 
     async def _settle_page(self, reports: Sequence[AttemptReport], walk: Walk) -> None:
-        ours = await self._settle_apart(reports)
+        async with self._pool.connection() as connection:
+            known = await known_states(connection, [report.attempt_id for report in reports])
+        # Nearly all of them were told in time.
+        news = [report for report in reports if report.state > known.get(report.attempt_id, 0)]
+        ours = await self._settle_apart(news) if news else frozenset()
         if walk.age.total_seconds() < self._rhythm.capture_after_seconds:
             return
-        waiting = [report for report in reports if report.state is AttemptState.AUTHORIZED and report.order_id in ours]
+        waiting = [
+            report
+            for report in reports
+            if report.state is AttemptState.AUTHORIZED
+            and (known.get(report.attempt_id) is AttemptState.AUTHORIZED or report.order_id in ours)
+        ]
         if not waiting:
             return
         async with self._pool.connection() as connection:

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from services.kit.database import Connection
 from services.payment.books import Books, Settlement
-from services.payment.domain import AttemptState
+from services.payment.domain import AttemptId, AttemptState
 from services.payment.provider import WebhookEvent
 from services.payment.store.payments import PAYMENT, payment_of
 
@@ -80,6 +80,14 @@ async def settle_payments(connection: Connection, settlements: Sequence[Settleme
             [attempt.mismatched for _, attempt in attempts],
         ),
     )
+
+
+async def known_states(connection: Connection, attempt_ids: Sequence[AttemptId]) -> dict[AttemptId, AttemptState]:
+    """What we know of attempts, without locks; those that we never heard of are left out."""
+    cursor = await connection.execute(
+        "SELECT attempt_id, state FROM attempts WHERE attempt_id = ANY (%s::text[])", (list(attempt_ids),)
+    )
+    return {attempt_id: AttemptState(state) for attempt_id, state in await cursor.fetchall()}
 
 
 def _facts(event: WebhookEvent) -> dict[str, str | int]:
