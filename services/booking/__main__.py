@@ -34,6 +34,7 @@ from services.kit.database import LASTING_PLANS, open_pool
 from services.kit.lifecycle import Lifecycle
 from services.kit.paging import PageTokens
 from services.kit.repeating import repeating
+from services.kit.replicas import open_reads
 from services.kit.server import GrpcServer
 
 SERVICES = ("marquee.booking.v1.BookingService", "marquee.booking.v1.BookingInternalService")
@@ -41,18 +42,18 @@ SERVICES = ("marquee.booking.v1.BookingService", "marquee.booking.v1.BookingInte
 
 async def open_desk(settings: BookingSettings, stack: AsyncExitStack) -> Desk:
     """Connect to everything that booking needs; ``stack`` closes it again."""
-    pool = await stack.enter_async_context(
-        open_pool(
-            settings.database_url.get_secret_value(),
-            size=settings.database_pool_size,
-            wait_seconds=settings.database_pool_wait_seconds,
-            name="booking",
-            options=LASTING_PLANS,
-        )
+    open_booking_pool = functools.partial(
+        open_pool,
+        size=settings.database_pool_size,
+        wait_seconds=settings.database_pool_wait_seconds,
+        name="booking",
+        options=LASTING_PLANS,
     )
+    pool = await stack.enter_async_context(open_booking_pool(settings.database_url.get_secret_value()))
+    reads = await stack.enter_async_context(open_reads(settings, pool, open_booking_pool))
     catalog = await stack.enter_async_context(open_channel(settings.catalog_address, settings.service_token_file))
     notices = await stack.enter_async_context(open_notices(settings.cache_url.get_secret_value()))
-    seats = SeatStore(pool)
+    seats = SeatStore(pool, reads)
     holds = HoldStore(
         pool,
         hold_for=settings.hold_for,

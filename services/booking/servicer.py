@@ -127,7 +127,7 @@ class BookingInternalServicer(booking_v1.BookingInternalServiceServicer):
     async def GetAvailability(
         self, request: booking_v1.GetAvailabilityRequest, context: Context
     ) -> booking_v1.GetAvailabilityResponse:
-        shows = await self._desk.seats.available([UUID(show_id) for show_id in request.show_ids])
+        shows = await self._desk.seats.available_lately([UUID(show_id) for show_id in request.show_ids])
         return booking_v1.GetAvailabilityResponse(
             shows=[
                 booking_v1.ShowAvailability(show_id=str(show_id), available_seats=available, version=version)

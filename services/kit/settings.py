@@ -15,6 +15,12 @@ class ServiceSettings(BaseSettings):
 
     listen: str = "127.0.0.1:0"
     database_url: SecretStr = SecretStr("")
+    replica_database_url: SecretStr = Field(
+        default=SecretStr(""), description="a streaming replica of it, for reads that may be old; none when empty"
+    )
+    replica_most_lag_seconds: float = Field(
+        default=2.0, gt=0, le=4, description="a replica that is further behind is not read; caches rely on the limit"
+    )
     cache_url: SecretStr = SecretStr("")
     bus_url: SecretStr = SecretStr("")
 

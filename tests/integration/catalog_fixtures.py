@@ -185,12 +185,13 @@ async def catalogue(
     booking_address: str = "",
     keys: TestKeys | None = None,
     clock: Clock = system_clock,
+    **more: Any,
 ) -> AsyncIterator[Catalogue]:
-    """The service on a migrated database, with three cities."""
+    """The service on a migrated database, with three cities. ``more`` are ``CatalogSettings``'s."""
     await add_cities(database_url)
     keys = keys or TestKeys.make(folder)
     settings = CatalogSettings(
-        **keys.settings(database_url, cache_url=SecretStr(cache_url), booking_address=booking_address)
+        **keys.settings(database_url, cache_url=SecretStr(cache_url), booking_address=booking_address, **more)
     )
     async with AsyncExitStack() as stack:
         served = await stack.enter_async_context(

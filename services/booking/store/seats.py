@@ -8,6 +8,9 @@ from uuid import UUID
 
 from services.booking.domain import SeatState
 from services.kit.database import Pool
+from services.kit.replicas import Reads
+
+Availability = tuple[UUID, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +51,11 @@ class ShowChange:
 
 
 class SeatStore:
-    def __init__(self, pool: Pool) -> None:
+    """``reads`` is for what may be some seconds old; without it, that comes from ``pool`` too."""
+
+    def __init__(self, pool: Pool, reads: Reads[Pool] | None = None) -> None:
         self._pool = pool
+        self._reads = reads or Reads(pool)
 
     async def epoch(self) -> str:
         async with self._pool.connection() as connection:
@@ -101,16 +107,24 @@ class SeatStore:
             )
             return {row[0]: row[1] for row in await cursor.fetchall()}
 
-    async def available(self, show_ids: Sequence[UUID]) -> list[tuple[UUID, int, int]]:
+    async def available(self, show_ids: Sequence[UUID]) -> list[Availability]:
         """(show, seats for sale, version) of the shows that are known."""
-        async with self._pool.connection() as connection:
-            cursor = await connection.execute(
-                """
-                SELECT v.show_id, CASE WHEN s.cancelled THEN 0 ELSE s.capacity - v.taken END, v.version
-                FROM show_versions v
-                JOIN shows s ON s.show_id = v.show_id
-                WHERE v.show_id = ANY (%s)
-                """,
-                (list(show_ids),),
-            )
-            return [(row[0], row[1], row[2]) for row in await cursor.fetchall()]
+        return await _available(self._pool, show_ids)
+
+    async def available_lately(self, show_ids: Sequence[UUID]) -> list[Availability]:
+        """The same as it was some seconds ago at most, for lists."""
+        return await self._reads(lambda pool: _available(pool, show_ids))
+
+
+async def _available(pool: Pool, show_ids: Sequence[UUID]) -> list[Availability]:
+    async with pool.connection() as connection:
+        cursor = await connection.execute(
+            """
+            SELECT v.show_id, CASE WHEN s.cancelled THEN 0 ELSE s.capacity - v.taken END, v.version
+            FROM show_versions v
+            JOIN shows s ON s.show_id = v.show_id
+            WHERE v.show_id = ANY (%s)
+            """,
+            (list(show_ids),),
+        )
+        return [(row[0], row[1], row[2]) for row in await cursor.fetchall()]

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.kit.caches import SHOW_PAGES, Cached, Caches
 from services.kit.clock import Clock
+from services.kit.replicas import Reads
 
 LOCK = "FOR NO KEY UPDATE"
 """Of the row that a change replaces: others may go on referring to it, nobody may change it or depend on its state."""
@@ -30,9 +31,10 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """Where an administrator works."""
+    """Where an administrator works. ``reads`` are those of this process, which then show what was changed."""
 
     engine: AsyncEngine
+    reads: Reads[AsyncEngine]
     caches: Caches
     clock: Clock
 
@@ -43,6 +45,7 @@ class Desk:
             change = Change(connection)
             yield change
             await self._forget(change)
+        self.reads.wrote()
         await self._forget(change)
         self.caches.forget_all(SHOW_PAGES)  # whoever changed something sees it in this process's lists at once
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 from uuid import UUID
 
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from marquee.catalog import v1 as catalog_v1
 from services.catalog.clients import SeatsLeft
@@ -22,6 +23,9 @@ from services.catalog.store.page import Page, SortKey
 from services.kit import caches
 from services.kit.caches import Caches
 from services.kit.clock import Clock
+from services.kit.replicas import Reads
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +33,26 @@ class Library:
     """What reading needs.
 
     Args:
-        engine: autocommitting, since every answer comes from one statement, or from rows that do not depend on each
-            other.
+        engine: the primary's, for what must not be old.
+        reads: for everything else. Engines that commit by themselves, since every answer comes from one statement, or
+            from rows that do not depend on each other.
         seats_left: how many seats are free, as booking last told.
     """
 
     engine: AsyncEngine
+    reads: Reads[AsyncEngine]
     caches: Caches
     seats_left: SeatsLeft
     clock: Clock
+
+    async def read(self, query: Callable[[AsyncConnection], Awaitable[Answer]]) -> Answer:
+        """What ``query`` answers, maybe some seconds old."""
+
+        async def on(engine: AsyncEngine) -> Answer:
+            async with engine.connect() as connection:
+                return await query(connection)
+
+        return await self.reads(on)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,26 +65,32 @@ class Where:
 
 async def list_cities(where: Where, *, library: Library) -> Page[City]:
     """Cities, the largest first."""
-    async with library.engine.connect() as connection:
-        return await venues.list_cities(connection, after=where.after, size=where.size)
+    return await library.read(lambda connection: venues.list_cities(connection, after=where.after, size=where.size))
 
 
 async def list_movies(wanted: titles.TitleFilter, where: Where, *, library: Library) -> Page[Movie]:
     """Films, the best known first."""
-    async with library.engine.connect() as connection:
-        return await titles.list_movies(connection, wanted, after=where.after, size=where.size, now=library.clock())
+    return await library.read(
+        lambda connection: titles.list_movies(
+            connection, wanted, after=where.after, size=where.size, now=library.clock()
+        )
+    )
 
 
 async def list_events(wanted: titles.TitleFilter, where: Where, *, library: Library) -> Page[Event]:
     """Events, by title."""
-    async with library.engine.connect() as connection:
-        return await titles.list_events(connection, wanted, after=where.after, size=where.size, now=library.clock())
+    return await library.read(
+        lambda connection: titles.list_events(
+            connection, wanted, after=where.after, size=where.size, now=library.clock()
+        )
+    )
 
 
 async def list_venues(city_id: str, where: Where, *, library: Library) -> Page[Venue]:
     """Venues that are not retired, by name."""
-    async with library.engine.connect() as connection:
-        return await venues.list_venues(connection, city_id, after=where.after, size=where.size)
+    return await library.read(
+        lambda connection: venues.list_venues(connection, city_id, after=where.after, size=where.size)
+    )
 
 
 async def list_shows(
@@ -78,8 +99,11 @@ async def list_shows(
     """Shows that are not over, by start, with their free seats."""
 
     async def load() -> bytes | None:
-        async with library.engine.connect() as connection:
-            page = await shows.list_shows(connection, wanted, after=where.after, size=where.size, now=library.clock())
+        page = await library.read(
+            lambda connection: shows.list_shows(
+                connection, wanted, after=where.after, size=where.size, now=library.clock()
+            )
+        )
         more = "more" if page.after is not None else ""
         return catalog_v1.ListShowsResponse(
             shows=map(show_message, page.items), next_page_token=more
@@ -114,8 +138,7 @@ async def get_movie(movie_id: UUID, *, library: Library) -> catalog_v1.Movie:
     """
 
     async def load() -> bytes | None:
-        async with library.engine.connect() as connection:
-            movie = await titles.find_movie(connection, movie_id)
+        movie = await library.read(lambda connection: titles.find_movie(connection, movie_id))
         return None if movie is None else movie_message(movie).SerializeToString()
 
     found = await library.caches.get(caches.MOVIE, str(movie_id), load)
@@ -132,8 +155,7 @@ async def get_event(event_id: UUID, *, library: Library) -> catalog_v1.Event:
     """
 
     async def load() -> bytes | None:
-        async with library.engine.connect() as connection:
-            event = await titles.find_event(connection, event_id)
+        event = await library.read(lambda connection: titles.find_event(connection, event_id))
         return None if event is None else event_message(event).SerializeToString()
 
     found = await library.caches.get(caches.EVENT, str(event_id), load)
@@ -149,13 +171,14 @@ async def get_venue(venue_id: UUID, *, library: Library) -> catalog_v1.Venue:
         NotFound: there is none.
     """
 
+    async def query(connection: AsyncConnection) -> bytes | None:
+        venue = await venues.find_venue(connection, venue_id)
+        if venue is None:
+            return None
+        return venue_message(venue, await venues.screens_of(connection, venue_id)).SerializeToString()
+
     async def load() -> bytes | None:
-        async with library.engine.connect() as connection:
-            venue = await venues.find_venue(connection, venue_id)
-            if venue is None:
-                return None
-            screens = await venues.screens_of(connection, venue_id)
-        return venue_message(venue, screens).SerializeToString()
+        return await library.read(query)
 
     found = await library.caches.get(caches.VENUE, str(venue_id), load)
     if found is None:
@@ -171,7 +194,7 @@ async def get_layout(layout_id: UUID, *, library: Library) -> bytes:
     """
 
     async def load() -> bytes | None:
-        async with library.engine.connect() as connection:
+        async with library.engine.connect() as connection:  # booking asks for it when it has heard of a new show
             layout = await venues.find_layout(connection, layout_id)
         return None if layout is None else layout_message(layout).SerializeToString()
 
@@ -189,8 +212,7 @@ async def get_show(show_id: UUID, *, library: Library) -> catalog_v1.Show:
     """
 
     async def load() -> bytes | None:
-        async with library.engine.connect() as connection:
-            show = await shows.find_show(connection, show_id)
+        show = await library.read(lambda connection: shows.find_show(connection, show_id))
         return None if show is None else show_message(show).SerializeToString()
 
     found = await library.caches.get(caches.SHOW, str(show_id), load)
