@@ -16,6 +16,7 @@ RACES = "tests/integration/test_booking_races.py"
 CONSUMERS = "tests/integration/test_events_consumers.py"
 PAYMENT_FLOW = "tests/integration/test_payment_flow.py"
 PAYMENT_RECOVERY = "tests/integration/test_payment_recovery.py"
+PAYMENT_BATCHES = "tests/integration/test_payment_batches.py"
 PARTIAL_REFUNDS = "tests/integration/test_payment_partial_refunds.py"
 
 
@@ -351,6 +352,28 @@ MUTATIONS = (
         f"{PAYMENT}/providers/razorpay.py",
         '                    "unique_receipt": True,\n',
         '                    "unique_receipt": False,\n',
+        f"{PAYMENT_RECOVERY}::test_an_order_whose_answer_was_lost_is_opened_once",
+    ),
+    # --- payments that others change ----------------------------------------------------------------------------------
+    Mutation(
+        "row lock removed: reports of one payment are settled side by side",
+        f"{PAYMENT}/migrations/payment_functions.sql",
+        "        ORDER BY p.booking_id\n        FOR UPDATE\n",
+        "        ORDER BY p.booking_id\n",
+        f"{PAYMENT_BATCHES}::test_reports_that_come_at_once_to_two_processes_do_not_undo_each_other",
+    ),
+    Mutation(
+        "version guard removed: a buyer who comes back undoes what arrived meanwhile",
+        f"{PAYMENT}/migrations/payment_functions.sql",
+        "          AND p.version = seen_versions[i]\n",
+        "",
+        f"{PAYMENT_BATCHES}::test_a_buyer_who_comes_back_while_money_arrives_does_not_undo_it",
+    ),
+    Mutation(
+        "the provider is called before that is written down",
+        f"{PAYMENT}/migrations/payment_functions.sql",
+        "            IF found_payment.provider_order_id IS NULL\n",
+        "            IF false\n",
         f"{PAYMENT_RECOVERY}::test_an_order_whose_answer_was_lost_is_opened_once",
     ),
     # --- the takeover -------------------------------------------------------------------------------------------------
