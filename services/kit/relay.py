@@ -66,6 +66,7 @@ class Pace:
 
     Args:
         page: rows in one look.
+        gather_seconds: between looks while events keep coming; a look costs more than the events that it finds.
         poll_seconds: between looks when nobody wakes us; also how often the bus's memory is checked.
         nap_seconds: between looks while a writer is in its transaction that could not know that we sleep.
         sweep_seconds: between looks at the last day of the outbox, for what a stepping clock hid.
@@ -74,6 +75,7 @@ class Pace:
     """
 
     page: int = 500
+    gather_seconds: float = 0.015
     poll_seconds: float = 1.0
     nap_seconds: float = 0.02
     sweep_seconds: float = 900.0
@@ -142,7 +144,9 @@ class Relay:
     async def _send_and_sleep(self, outbox: OutboxReader, bus: StreamWriter) -> None:
         """Send what there is; when there is nothing, wait for more."""
         await self._tidy(outbox, bus)  # also when there is much to send: a full bus takes nothing until it is trimmed
-        if await self._send_page(outbox, bus):
+        if sent := await self._send_page(outbox, bus):
+            if sent < self._pace.page:
+                await asyncio.sleep(self._pace.gather_seconds)
             return
         if not await outbox.fall_asleep():
             await asyncio.sleep(self._pace.nap_seconds)
@@ -151,8 +155,8 @@ class Relay:
             await outbox.wait(self._pace.poll_seconds)
         await outbox.wake_up()
 
-    async def _send_page(self, outbox: OutboxReader, bus: StreamWriter) -> bool:
-        """Send the oldest unsent rows; whether there were any. Now and then asks the bus whether it still knows."""
+    async def _send_page(self, outbox: OutboxReader, bus: StreamWriter) -> int:
+        """Send the oldest unsent rows; how many there were. Now and then asks the bus whether it still knows."""
         now = time.monotonic()
         if now >= self._next_check:
             await bus.check()
@@ -166,7 +170,7 @@ class Relay:
         await self._send(rows, outbox, bus)
         # All that is visible and older than the last row of a full page has been sent.
         self._floor = min(floor, rows[-1].created_at) if len(rows) == self._pace.page else floor
-        return bool(rows)
+        return len(rows)
 
     async def _fill(self, outbox: OutboxReader, bus: StreamWriter) -> bool:
         """Give a bus without memory everything of the last hours again; whether it still knows it at the end."""
