@@ -14,6 +14,7 @@ from services.booking.commands import add_partition_commands
 from services.booking.conversions import book_batches
 from services.booking.desk import Desk, hold_batches
 from services.booking.domain import Rates, SeatLimits
+from services.booking.epochs import add_epoch_command
 from services.booking.live import LiveMaps
 from services.booking.notices import open_notices
 from services.booking.partitions import tend
@@ -150,6 +151,7 @@ async def _wake_streams(desk: Desk, lifecycle: Lifecycle) -> None:
 
 app = service_command("booking", BookingSettings, serve)
 add_partition_commands(app)
+add_epoch_command(app)
 
 if __name__ == "__main__":
     app()

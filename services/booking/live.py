@@ -318,6 +318,8 @@ class LiveMaps:
 
     def _receive(self, channel: str, message: bytes) -> None:
         notice = booking_v1.SeatNotice.FromString(message)
+        if notice.epoch not in ("", self.epoch):
+            return  # one of us does not know the new epoch yet; the poll tells both
         show_id = UUID(notice.show_id)
         changes = [_from_notice(delta) for delta in notice.deltas]
         live = self._maps.get(show_id)

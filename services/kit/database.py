@@ -1,4 +1,8 @@
-"""PostgreSQL: a psycopg pool for the hot path, a SQLAlchemy engine for ordinary reads and writes."""
+"""PostgreSQL: a psycopg pool for the hot path, a SQLAlchemy engine for ordinary reads and writes.
+
+URLs are libpq's. ``postgresql://user@one:5432,two:5432/booking?target_session_attrs=read-write`` connects to whichever
+of two servers takes writes, and so finds a promoted replica.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from psycopg import AsyncConnection
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -25,6 +30,20 @@ partitioned table anew each time: it weighs plans without knowing that a plan fo
 made while a partition was empty must not read it whole when it has grown."""
 
 
+CONNECTING = {
+    "connect_timeout": 5,
+    "tcp_user_timeout": 10_000,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+}
+"""A server that is gone without a word is noticed within about ten seconds, also by whoever waits for its answer."""
+
+RECONNECT_SECONDS = 8.0
+"""Pauses between attempts double; after this long an attempt is given up, and the next call begins a new one. So a
+server that was away for long is found again within seconds."""
+
+
 @asynccontextmanager
 async def open_pool(
     url: str, *, size: int, wait_seconds: float = 5.0, name: str = "pool", options: str = ""
@@ -38,7 +57,7 @@ async def open_pool(
         "autocommit": True,
         "prepare_threshold": 1,
         "options": f"{SESSION} {options}",
-        "connect_timeout": 5,
+        **CONNECTING,
     }
     pool: Pool = AsyncConnectionPool(
         url,
@@ -47,7 +66,7 @@ async def open_pool(
         timeout=wait_seconds,
         max_waiting=size * 50,
         max_lifetime=3600,
-        reconnect_timeout=3600,
+        reconnect_timeout=RECONNECT_SECONDS,
         name=name,
         kwargs=kwargs,
         configure=_configure,
@@ -64,18 +83,23 @@ async def _configure(connection: Connection) -> None:
     arrays.register(connection.adapters)
 
 
+def connect_args(url: str) -> dict[str, Any]:
+    """A libpq URL for SQLAlchemy, whose own do not know several hosts."""
+    return {name: value for name, value in conninfo_to_dict(url).items() if value is not None}
+
+
 @asynccontextmanager
 async def open_engine(url: str, *, size: int, wait_seconds: float = 5.0) -> AsyncIterator[AsyncEngine]:
     """A SQLAlchemy engine on psycopg. Connections are tried before use, so a restarted PostgreSQL costs no error."""
     engine = create_async_engine(
-        url.replace("postgresql://", "postgresql+psycopg://", 1),
+        "postgresql+psycopg://",
         pool_size=size,
         max_overflow=0,
         pool_timeout=wait_seconds,
         pool_pre_ping=True,
         pool_recycle=3600,
         hide_parameters=True,  # else an error's text, which is logged, holds the statement's values
-        connect_args={"options": SESSION, "connect_timeout": 5},
+        connect_args={**connect_args(url), "options": SESSION, **CONNECTING},
     )
     try:
         yield engine

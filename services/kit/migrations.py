@@ -16,6 +16,7 @@ from alembic.config import Config
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
+from services.kit.database import connect_args
 from services.kit.outbox import OUTBOX, OUTBOX_AHEAD, OUTBOX_SENT, RELAY_ASLEEP
 from services.kit.partitions import partition
 
@@ -47,7 +48,7 @@ def migrate(service: str, url: str, *, revision: str = "head") -> None:
     config.set_main_option("script_location", str(KIT / "alembic"))
     config.set_main_option("version_locations", str(folder))
     config.set_main_option("path_separator", "newline")
-    engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://", 1), poolclass=NullPool)
+    engine = create_engine("postgresql+psycopg://", connect_args=connect_args(url), poolclass=NullPool)
     with engine.connect() as lock, engine.connect() as connection:
         lock.execute(text("SELECT pg_advisory_lock(:key)"), {"key": LOCK})
         config.attributes["connection"] = connection

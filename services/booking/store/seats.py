@@ -58,8 +58,16 @@ class SeatStore:
         self._reads = reads or Reads(pool)
 
     async def epoch(self) -> str:
+        """Changes when the database may have lost versions: restored from a copy, or served by a promoted replica.
+
+        The log's timeline, the beginning of its files' names, changes with the promotion itself, so that nobody can
+        forget it and no write comes before it. Clients send an epoch back in 40 characters: enough for 4,095 of them.
+        """
         async with self._pool.connection() as connection:
-            row = await (await connection.execute("SELECT epoch FROM epoch")).fetchone()
+            cursor = await connection.execute(
+                "SELECT epoch || '/' || ltrim(left(pg_walfile_name(pg_current_wal_insert_lsn()), 8), '0') FROM epoch"
+            )
+            row = await cursor.fetchone()
         assert row is not None
         return str(row[0])
 
