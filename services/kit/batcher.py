@@ -14,7 +14,12 @@ from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Generic, TypeVar
 
+import structlog
+
 from services.kit.errors import Overloaded
+from services.kit.transient import is_transient
+
+log = structlog.get_logger()
 
 CLOSE_SECONDS = 0.02
 """A batch that begins so soon after its predecessor is taken as one of many."""
@@ -32,7 +37,9 @@ class Batcher(Generic[Item, Result]):
     other's row lock, and a lane that is slow is waited for by nobody else.
 
     Args:
-        flush: does a batch; answers one result (or exception, as a value) for each item, in order.
+        flush: does a batch; answers one result (or exception, as a value) for each item, in order. What it raises is
+            everybody's when it passes by itself (``is_transient``); else each item is tried alone, so that one that
+            cannot be done does not spoil the others.
         lane: what must not be split over batches that run at once (a show).
         at_once: how many batches may be under way when some are slow.
         most: items in a batch.
@@ -127,9 +134,7 @@ class Batcher(Generic[Item, Result]):
 
     async def _run(self, batch: list[tuple[Item, asyncio.Future[Result]]], lanes: Sequence[Hashable]) -> None:
         try:
-            results = await self._flush([item for item, _ in batch])
-        except Exception as error:  # every waiter learns of it
-            results = [error] * len(batch)
+            results = await self._results([item for item, _ in batch])
         finally:
             self._ended = time.monotonic()
             self._busy.difference_update(lanes)
@@ -140,3 +145,12 @@ class Batcher(Generic[Item, Result]):
                 future.set_exception(result)
             else:
                 future.set_result(result)
+
+    async def _results(self, items: Sequence[Item]) -> Sequence[Result | Exception]:
+        try:
+            return await self._flush(items)
+        except Exception as error:
+            if len(items) == 1 or is_transient(error):
+                return [error] * len(items)
+            log.error("batch_taken_apart", items=len(items), error=f"{type(error).__name__}: {error}"[:300])
+            return [(await self._results([item]))[0] for item in items]

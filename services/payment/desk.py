@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextvars import Context
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import structlog
 
 from services.kit.batcher import Batcher
 from services.kit.database import Pool
-from services.kit.transient import is_transient
 from services.payment.clients import Bookings
 from services.payment.orders import Orders
 from services.payment.provider import Provider, WebhookEvent
@@ -20,8 +17,6 @@ from services.payment.settlement import take_events
 from services.payment.store.payments import Initiation, Opened, OpenWish, answer_initiations, open_payments
 
 log = structlog.get_logger()
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 Openings = Batcher[OpenWish, Opened]
 Answers = Batcher[Initiation, bool]
@@ -55,7 +50,7 @@ def opening_batches(pool: Pool, *, most: int, gather_seconds: float) -> Openings
         async with pool.connection() as connection:
             return await open_payments(connection, wishes)
 
-    return Batcher(_apart(flush), lane=lambda wish: wish.booking_id, most=most, gather_seconds=gather_seconds)
+    return Batcher(flush, lane=lambda wish: wish.booking_id, most=most, gather_seconds=gather_seconds)
 
 
 def answer_batches(pool: Pool, *, most: int, gather_seconds: float) -> Answers:
@@ -65,7 +60,7 @@ def answer_batches(pool: Pool, *, most: int, gather_seconds: float) -> Answers:
         async with pool.connection() as connection:
             return await answer_initiations(connection, initiations)
 
-    return Batcher(_apart(flush), lane=lambda each: each.before.booking_id, most=most, gather_seconds=gather_seconds)
+    return Batcher(flush, lane=lambda each: each.before.booking_id, most=most, gather_seconds=gather_seconds)
 
 
 def webhook_batches(pool: Pool, provider: str, *, most: int, gather_seconds: float) -> Webhooks:
@@ -80,31 +75,4 @@ def webhook_batches(pool: Pool, provider: str, *, most: int, gather_seconds: flo
     def lane(event: WebhookEvent) -> str:
         return event.attempt.order_id if event.attempt is not None else ""
 
-    return Batcher(_apart(flush), lane=lane, most=most, gather_seconds=gather_seconds)
-
-
-def _apart(
-    flush: Callable[[Sequence[Item]], Awaitable[Sequence[Result]]],
-) -> Callable[[Sequence[Item]], Awaitable[Sequence[Result | Exception]]]:
-    """``flush`` that belongs to no call, and in which one item that cannot be done does not spoil the others."""
-
-    async def alone(item: Item) -> Result | Exception:
-        try:
-            return (await flush([item]))[0]
-        except Exception as error:
-            return error
-
-    async def do(items: Sequence[Item]) -> Sequence[Result | Exception]:
-        try:
-            return await flush(items)
-        except Exception as error:
-            if len(items) == 1 or is_transient(error):
-                raise
-            log.error("batch_taken_apart", items=len(items), error=f"{type(error).__name__}: {error}"[:300])
-            return [await alone(item) for item in items]
-
-    async def in_no_call(items: Sequence[Item]) -> Sequence[Result | Exception]:
-        # A batcher's task has the context of whoever came first; logs and events must not name that call's request.
-        return await asyncio.create_task(do(items), context=Context())
-
-    return in_no_call
+    return Batcher(flush, lane=lane, most=most, gather_seconds=gather_seconds)

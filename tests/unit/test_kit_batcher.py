@@ -117,3 +117,19 @@ async def test_a_caller_that_goes_away_is_left_out_and_the_rest_goes_on() -> Non
     flush.stuck["a"].set()
     assert await asyncio.gather(first, stays) == [0, 20]
     assert ("a", 1) not in [wish for batch in flush.batches for wish in batch]
+
+
+@pytest.mark.parametrize(
+    ("error", "spoilt"), [(ValueError("9"), {9}), (Overloaded("try again", retry_after_seconds=1), {7, 8, 9})]
+)
+async def test_one_that_cannot_be_done_spoils_the_others_only_when_it_is_the_moment(
+    error: Exception, spoilt: set[int]
+) -> None:
+    async def flush(wishes: Sequence[Wish]) -> Sequence[int | Exception]:
+        if any(number == 9 for _, number in wishes):
+            raise error
+        return [number for _, number in wishes]
+
+    adding: Batcher[Wish, int] = Batcher(flush, lane=lambda wish: wish[0])
+    results = await asyncio.gather(*(adding.add(("a", number)) for number in (7, 8, 9)), return_exceptions=True)
+    assert {number for number, result in zip((7, 8, 9), results, strict=True) if result is error} == spoilt
