@@ -8,10 +8,11 @@ BIN := .venv/bin
 EDGE_PORT ?= 8080
 SHOWS ?= 50000
 TESTS ?= tests
+PROVE_MINUTES ?= 30
 export EDGE_PORT
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint types contracts pytest seed reset stop status mutants bench lock
+.PHONY: help setup run test lint types contracts pytest seed reset stop status mutants prove bench lock
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +57,10 @@ reset: setup ## remove all data of the stack on this machine
 
 mutants: setup ## break the product on purpose and see its tests go red
 	@$(BIN)/python -m tests.mutants
+
+prove: setup ## seats, money and events under fire, for PROVE_MINUTES=30; goes on where it stopped; docs/proof.md
+	@$(BIN)/python -m tests.prove --minutes $(PROVE_MINUTES) $(if $(PROVE_SEED),--seed $(PROVE_SEED)) \
+		$(if $(PROVE_ONLY),--only $(PROVE_ONLY)) $(if $(PROVE_AGAIN),--again $(PROVE_AGAIN))
 
 bench: setup ## paired benchmarks on this machine
 	@$(BIN)/python -m bench

@@ -28,7 +28,7 @@ async def campaign(request: pytest.FixtureRequest, tmp_path_factory: pytest.Temp
 
 def test_enough_was_exercised(campaign: Campaign) -> None:
     """Point 4: fewer would prove nothing."""
-    assert campaign.script.goals.missed(campaign.exercised) == []
+    assert campaign.script.goals.missed(campaign.judged.exercised) == []
 
 
 def test_service_is_back_in_time_after_each_fault(campaign: Campaign) -> None:
@@ -42,13 +42,13 @@ def test_service_is_back_in_time_after_each_fault(campaign: Campaign) -> None:
 @pytest.mark.parametrize("rule", Rule, ids=lambda rule: rule.name.lower())
 def test_the_history_keeps_every_rule(campaign: Campaign, rule: Rule) -> None:
     """Nothing acknowledged is lost, no seat has two owners, captured money is confirmed or refunded, and the rest."""
-    assert campaign.findings.of(rule) == []
-    assert campaign.findings.examined[rule] > 100
+    assert campaign.judged.findings.of(rule) == []
+    assert campaign.judged.findings.examined[rule] > 100
 
 
 def test_every_viewer_ends_with_what_postgresql_has(campaign: Campaign) -> None:
-    assert campaign.late_viewers == []
+    assert campaign.judged.late_viewers == []
 
 
 def test_nobody_saw_an_error_that_says_neither_no_nor_later(campaign: Campaign) -> None:
-    assert campaign.record.surprises == []
+    assert campaign.judged.record.surprises == []

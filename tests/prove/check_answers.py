@@ -32,7 +32,12 @@ class Placed:
 
 
 def check_answers(
-    history: History, evidence: Evidence, replayed: Mapping[str, Replayed], findings: Findings
+    history: History,
+    evidence: Evidence,
+    replayed: Mapping[str, Replayed],
+    findings: Findings,
+    *,
+    refusal_lag_s: float,
 ) -> dict[str, list[Placed]]:
     """All checks of this file; answers where in each show's log the operations stand."""
     acknowledged(history, evidence, findings)
@@ -42,7 +47,7 @@ def check_answers(
     for show_id, ones in placed.items():
         in_real_time_order(show_id, ones, findings)
         within_their_calls(evidence.shows[show_id], ones, findings)
-    refusals(history, evidence, replayed, placed, findings)
+    refusals(history, evidence, replayed, placed, findings, lag_s=refusal_lag_s)
     return placed
 
 
@@ -305,6 +310,8 @@ def refusals(
     replayed: Mapping[str, Replayed],
     placed: Mapping[str, list[Placed]],
     findings: Findings,
+    *,
+    lag_s: float,
 ) -> None:
     """A seat that was refused as taken was taken at some version that was there during the call; a hold that was
     refused as expired had reached its end."""
@@ -314,7 +321,7 @@ def refusals(
             continue
         show_id, labels = each.request.show_id, history.halls[each.request.show_id]
         named = [label for label in each.facts.get("seats", "").split(",") if label in labels] or each.request.seats
-        low, high = known[show_id].during(each)
+        low, high = known[show_id].during(each, lag_s)
         for label in named:
             spans = replayed[show_id].taken.get(labels.index(label), [])
             findings.demand(
@@ -342,9 +349,9 @@ class _Versions:
         for _, version in ends:
             self._highest.append(max(version, self._highest[-1] if self._highest else 0))
 
-    def during(self, operation: Operation) -> tuple[int, int]:
+    def during(self, operation: Operation, lag_s: float) -> tuple[int, int]:
         """From the highest that was acknowledged before the call, to the last whose time came before its end."""
-        told = bisect_right(self._ends, operation.began.steady_ns)
+        told = bisect_right(self._ends, operation.began.steady_ns - int(lag_s * 1e9))
         low = self._highest[told - 1] if told else 0
         before_end = bisect_right(self._times, _wall(operation.ended))
         return low, self._versions[before_end - 1] if before_end else 0

@@ -16,11 +16,16 @@ from tests.prove.findings import Findings
 from tests.prove.history import History
 
 
-def check(history: History, evidence: Evidence) -> Findings:
-    """Everything that must hold (``findings.Rule``)."""
+def check(history: History, evidence: Evidence, *, refusal_lag_s: float = 0.0) -> Findings:
+    """Everything that must hold (``findings.Rule``).
+
+    Args:
+        refusal_lag_s: how old may be what a process of booking knows when it refuses a seat without asking PostgreSQL.
+            One process alone knows all that it did itself, so nothing; several hear of each other's changes later.
+    """
     findings = Findings()
     replayed = {show_id: Replay(show, findings).run() for show_id, show in evidence.shows.items()}
-    placed = check_answers(history, evidence, replayed, findings)
+    placed = check_answers(history, evidence, replayed, findings, refusal_lag_s=refusal_lag_s)
     check_viewers(history, evidence, replayed, placed, findings)
     check_money(history, evidence, findings)
     check_events(evidence, findings)

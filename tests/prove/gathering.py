@@ -40,8 +40,8 @@ OPEN = """
 UNSENT = "SELECT count(*) FROM outbox WHERE NOT EXISTS (SELECT FROM outbox_sent s WHERE s.id = outbox.id)"
 
 
-async def settled(stage: Stage, *, patience_s: float, calm_s: float) -> tuple[float, Evidence]:
-    """Wait until nothing is open, and a little longer; how long it took, and the evidence then.
+async def settled(stage: Stage, *, patience_s: float, calm_s: float) -> float:
+    """Wait until nothing is open, and a little longer; how many seconds it took.
 
     What is still open after ``patience_s`` the checker will say.
     """
@@ -53,7 +53,7 @@ async def settled(stage: Stage, *, patience_s: float, calm_s: float) -> tuple[fl
             break
         await asyncio.sleep(0.7)
     await asyncio.sleep(calm_s)  # a refund too many would come now
-    return took, await gather(stage)
+    return took
 
 
 async def _open(stage: Stage) -> bool:

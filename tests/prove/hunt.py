@@ -108,9 +108,9 @@ async def _sell_here(number: int, seed: int, folder: Path) -> str:
     script = hasty_script(seed, AFTER_COMMITS) if number == WITHOUT else PLANTS[number].script(seed)
     campaign = await run_campaign(folder, script)
     violations: dict[str, list[str]] = {}
-    for each in campaign.findings.violations:
+    for each in campaign.judged.findings.violations:
         violations.setdefault(each.rule.name, []).append(each.what)
-    return json.dumps({"operations": len(campaign.record.history.operations), "violations": violations})
+    return json.dumps({"operations": len(campaign.judged.record.history.operations), "violations": violations})
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from tests.mutants.mutations import FUNCTIONS, Mutation
 from tests.prove.campaign import Goals, Script
 from tests.prove.findings import Rule
+from tests.prove.sale import Hall
 from tests.prove.stage import Pace
 from tests.prove.trouble import LAST_BOOKING, LAST_CAPTURE, Trouble, kill, kill_after
 
@@ -55,7 +56,7 @@ def hasty_script(seed: int, troubles: tuple[Trouble, ...]) -> Script:
         pace=HASTE,
         patience_s=15.0,
         calm_s=1.0,
-        seats_a_row=8,
+        hall=Hall(seats_a_row=8),
     )
 
 

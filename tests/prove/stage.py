@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import grpc
 import httpx
 import psycopg
 
+from local.home import Home
 from local.keys import user_keys
 from local.stack import Stack
 from local.tokens import SYNTHETIC_TOKEN_LIFE_S, synthetic_access_tokens, synthetic_user
@@ -217,16 +218,24 @@ async def open_stage(
     seed: int,
     pace: Pace | None = None,
     environment: Mapping[str, Mapping[str, str]] | None = None,
+    around: Callable[[Home], AbstractContextManager[object]] = nullcontext,
     **options: Any,
 ) -> AsyncIterator[Stage]:
-    """Everything as `make run` starts it (PostgreSQL and the bus sync to disk), but short windows, no rate limits."""
+    """Everything as `make run` starts it (PostgreSQL and the bus sync to disk), but short windows, no rate limits.
+
+    Args:
+        environment: more variables, by part.
+        around: entered before the stack starts and left when it has stopped, before its folder is wiped.
+        options: more of `Stack`'s.
+    """
     pace = pace or Pace()
     variables = pace.environment()
     for part, more in (environment or {}).items():
         variables[part] = {**variables.get(part, {}), **more}
     stack = Stack(folder, rate_limits=False, environment=variables, **options)
     try:
-        async with stack, on_stage(stack, seed=seed, pace=pace) as stage:
-            yield stage
+        with around(stack.home):
+            async with stack, on_stage(stack, seed=seed, pace=pace) as stage:
+                yield stage
     finally:
         stack.home.wipe()

@@ -22,6 +22,11 @@ PROBE_PAUSE_S = 0.2
 VIEWERS_RIGHT_WITHIN_S = 10.0
 CAPTURES_IN_BETWEEN = 4
 AIM_S = 5.0
+JUNK, JUNK_BYTES = "junk", 8 * 1024
+ROOM_LEFT_BYTES = 512 * 1024
+
+
+End = Callable[[], Awaitable[None]]
 
 
 @dataclass(frozen=True)
@@ -29,14 +34,17 @@ class Trouble:
     """Something that is done to the running system.
 
     Args:
-        served_within_s: how soon a hold and a payment must work again.
+        strike: does it; what it answers, if anything, ends it.
+        served_within_s: how soon a hold and a payment must work again, counted from the strike, not from its end.
         viewers_right: whether viewers must be right again soon after it.
+        lasts_s: until it is ended.
     """
 
     name: str
-    strike: Callable[[Crowd], Awaitable[None]]
+    strike: Callable[[Crowd], Awaitable[End | None]]
     served_within_s: float = 15.0
     viewers_right: bool = False
+    lasts_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -150,6 +158,57 @@ async def _payments_on(bus: redis.Redis) -> set[str]:
     return {payment_v1.PaymentCompleted.FromString(fields[b"payload"]).payment_id for _, fields in entries}
 
 
+def stopped(part: str) -> Callable[[Crowd], Awaitable[End]]:
+    """SIGSTOP: it keeps its connections and answers nothing, until it goes on."""
+
+    async def strike(crowd: Crowd) -> End:
+        process = crowd.stage.stack.part(part)
+        process.freeze()
+
+        async def end() -> None:
+            process.thaw()
+
+        return end
+
+    return strike
+
+
+def full(part: str) -> Callable[[Crowd], Awaitable[End]]:
+    """A Valkey whose memory is used up, and which then refuses to write (``noeviction``)."""
+
+    async def strike(crowd: Crowd) -> End:
+        url = crowd.stage.stack.url(part)
+        async with redis.Redis.from_url(url, protocol=2) as client:
+            policy: Any = await client.config_get("maxmemory*")
+            used: Any = await client.info("memory")
+            await client.config_set("maxmemory-policy", "noeviction")
+            await client.config_set("maxmemory", int(used["used_memory"]) + ROOM_LEFT_BYTES)
+            with suppress(redis.ResponseError):  # OOM command not allowed when used memory > 'maxmemory'
+                for number in range(10 * ROOM_LEFT_BYTES // JUNK_BYTES):
+                    await client.set(f"{JUNK}:{number}", b"x" * JUNK_BYTES)
+                raise AssertionError(f"the {part} is not full")
+
+        async def end() -> None:
+            async with redis.Redis.from_url(url, protocol=2) as client:
+                await client.config_set("maxmemory", policy["maxmemory"])
+                await client.config_set("maxmemory-policy", policy["maxmemory-policy"])
+                async for key in client.scan_iter(f"{JUNK}:*", count=1000):
+                    await client.delete(key)
+
+        return end
+
+    return strike
+
+
+def restarted(part: str) -> Callable[[Crowd], Awaitable[None]]:
+    """Asked to stop, as for an upgrade, and started again by its supervisor."""
+
+    async def strike(crowd: Crowd) -> None:
+        crowd.stage.stack.part(part).stop_signal()
+
+    return strike
+
+
 LAST_CAPTURE = "SELECT count(*) FROM captures"
 LAST_BOOKING = "SELECT count(*) FROM bookings"
 
@@ -217,8 +276,15 @@ class Probe:
 
     async def recovery(self, trouble: Trouble, viewers: Sequence[Viewer]) -> Recovery:
         """Make ``trouble`` and time what works again."""
-        await trouble.strike(self.crowd)
+        end = await trouble.strike(self.crowd)
         began = time.monotonic()
+
+        async def end_it() -> None:
+            if end is not None:
+                await asyncio.sleep(trouble.lasts_s)
+                await end()
+
+        ending = asyncio.create_task(end_it())
 
         async def viewers_right() -> float:
             await asyncio.sleep(1.0)  # changes that came after the fault count too
@@ -235,6 +301,7 @@ class Probe:
                 viewers_s = await looking
             except Exception as error:
                 problem = f"{type(error).__name__}: {error}"
+        await ending
         return Recovery(
             trouble.name, trouble.served_within_s, hold_s, payment_s, confirmed_s, viewers_s, viewers_problem=problem
         )
@@ -262,3 +329,15 @@ class Probe:
                 if await buyer.sees_confirmed(booking.booking_id, patience_s=12):
                     return initiated, time.monotonic() - began
         return initiated, None
+
+
+STORE_TROUBLES: Sequence[Trouble] = (
+    Trouble("the cache flushed", flush("cache"), viewers_right=True),
+    Trouble("the cache stopped for 8 s", stopped("cache"), viewers_right=True, lasts_s=8.0),
+    Trouble("the cache full for 8 s", full("cache"), viewers_right=True, lasts_s=8.0),
+    Trouble("the cache killed", kill("cache"), viewers_right=True),
+    Trouble("the bus stopped for 6 s", stopped("bus"), served_within_s=20.0, lasts_s=6.0),
+    Trouble("the bus full for 6 s", full("bus"), served_within_s=20.0, lasts_s=6.0),
+    Trouble("PostgreSQL restarted", restarted("postgres"), served_within_s=30.0),
+    Trouble("PostgreSQL stopped for 5 s", stopped("postgres"), served_within_s=30.0, lasts_s=5.0),
+)
