@@ -157,7 +157,7 @@ REFUND_EVENTS = ("refund.created", "refund.processed", "refund.failed")
 
 
 def _sign(secret: bytes, body: bytes) -> bytes:
-    return hmac.new(secret, body, hashlib.sha256).hexdigest().encode()
+    return hmac.digest(secret, body, "sha256").hex().encode()
 
 
 def _text(value: object) -> str:
