@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -19,10 +19,14 @@ from marquee.booking import v1 as booking_v1
 from services.booking.domain import SeatsTaken, SeatState, Show
 from services.booking.notices import Notices
 from services.booking.store.seats import Change, Claims, SeatStore, ShowChange
+from services.booking.viewers import Viewers
 
 log = structlog.get_logger()
 
 FRAMES_KEPT = 256
+PATHS_KEPT = 256
+FRAMES_AFTER_A_PATH = 10
+"""About a second of changes. A viewer that would need more gets a newer path."""
 STEPS_OUT_OF_ORDER = 1_000
 LONGEST_REPAIR = 500
 """Log rows that a map catches up with one by one; beyond, it reads all claims anew."""
@@ -46,7 +50,7 @@ class LiveMap:
         self.show = show
         self.epoch = epoch
         self.version = 0
-        self.viewers = 0
+        self.viewers = Viewers(self)
         self.closed = False
         self.generation = 0
         """Counts the times that history was rewritten, after which viewers need a snapshot."""
@@ -59,7 +63,7 @@ class LiveMap:
         self._flushed = 0
         self._frames: deque[Frame] = deque(maxlen=FRAMES_KEPT)
         self._snapshot: tuple[int, bytes] | None = None
-        self._next: asyncio.Future[None] | None = None
+        self._paths: dict[int, asyncio.Future[Frame | None]] = {}
 
     # What is true.
 
@@ -111,6 +115,7 @@ class LiveMap:
         if epoch != self.epoch or claims.version < self.version:
             self.generation += 1
             self._frames.clear()
+            self._paths.clear()
             self._early.clear()
             self.epoch = epoch
             self._flushed = claims.version
@@ -133,36 +138,26 @@ class LiveMap:
         return self.version != self._flushed or bool(self._dirty)
 
     def flush(self) -> None:
-        """Make one delta of all that changed since the last one, and wake the viewers."""
+        """Make one delta of all that changed since the last one."""
         if self.version > self._flushed:
-            by_state: dict[int, list[int]] = {}
-            for seat_no in sorted(self._dirty):
-                by_state.setdefault(self._states[seat_no] or SeatState.AVAILABLE, []).append(seat_no)
-            delta = booking_v1.SeatDelta(
-                from_version=self._flushed,
-                to_version=self.version,
-                changes=[
-                    booking_v1.SeatChange(status=booking_v1.SeatStatus.ValueType(state), seat_nos=seats)
-                    for state, seats in by_state.items()
-                ],
-            )
-            message = booking_v1.SeatUpdate(delta=delta).SerializeToString()
-            self._frames.append(Frame(self._flushed, self.version, message))
+            states = {seat_no: self._states[seat_no] or SeatState.AVAILABLE for seat_no in self._dirty}
+            self._frames.append(frame_of(self._flushed, self.version, states))
         self._flushed = self.version
         self._dirty.clear()
-        self.wake()
 
-    def wake(self) -> None:
-        waiting, self._next = self._next, None
-        if waiting is not None and not waiting.done():
-            waiting.set_result(None)
+    def tell_viewers(self) -> None:
+        """Have what changed told, after the round that is under way, with what changes meanwhile."""
+        if self.viewers:
+            self.viewers.tell()
+        else:
+            self.flush()
 
-    async def changed(self, seconds: float) -> None:
-        """Wait until something is flushed, at most ``seconds``."""
-        if self._next is None:
-            self._next = asyncio.get_running_loop().create_future()
-        # wait(), unlike wait_for(), leaves the future alone, which all viewers share.
-        await asyncio.wait((self._next,), timeout=seconds)
+    def messages_after(self, version: int, generation: int) -> tuple[Sequence[bytes], int]:
+        """What leads a viewer on from ``version`` of ``generation``, and where to: deltas, or a snapshot."""
+        frames = self.frames_after(version) if generation == self.generation else None
+        if frames is None:
+            return (self.snapshot(),), self.version
+        return [frame.message for frame in frames], frames[-1].to_version if frames else version
 
     def frames_after(self, version: int) -> Sequence[Frame] | None:
         """The deltas that lead on from ``version``; None when they do not reach back to it."""
@@ -173,6 +168,28 @@ class LiveMap:
             frames.append(frame)
         reaches_back = frames[-1].from_version <= version if frames else version >= self._flushed
         return frames[::-1] if reaches_back else None
+
+    async def path_from(self, version: int, read: Callable[[], Awaitable[Frame | None]]) -> Frame | None:
+        """One delta from ``version`` to about now, read once for all who come with that version, as after a restart.
+
+        None when a snapshot is better.
+        """
+        path = self._paths.get(version)
+        if path is None or not self._leads_on(path):
+            path = self._paths[version] = asyncio.ensure_future(read())
+            if len(self._paths) > PATHS_KEPT:
+                del self._paths[next(iter(self._paths))]
+        return await asyncio.shield(path)
+
+    def _leads_on(self, path: asyncio.Future[Frame | None]) -> bool:
+        """Whether it is still being read, or ends where a few frames lead on."""
+        if not path.done():
+            return True
+        if path.cancelled() or path.exception() is not None:
+            return False
+        frame = path.result()
+        further = self.frames_after(frame.to_version) if frame is not None else ()
+        return further is not None and len(further) <= FRAMES_AFTER_A_PATH
 
     def snapshot(self) -> bytes:
         """A serialized snapshot of this version, made once however many ask."""
@@ -198,6 +215,22 @@ class LiveMap:
             if value == state:
                 bits[seat_no >> 3] |= 1 << (seat_no & 7)
         return bytes(bits).rstrip(b"\0")
+
+
+def frame_of(from_version: int, to_version: int, states: Mapping[int, int]) -> Frame:
+    """The delta that gives each seat of ``states`` its status."""
+    by_status: dict[int, list[int]] = {}
+    for seat_no in sorted(states):
+        by_status.setdefault(states[seat_no], []).append(seat_no)
+    delta = booking_v1.SeatDelta(
+        from_version=from_version,
+        to_version=to_version,
+        changes=[
+            booking_v1.SeatChange(status=booking_v1.SeatStatus.ValueType(status), seat_nos=seats)
+            for status, seats in by_status.items()
+        ],
+    )
+    return Frame(from_version, to_version, booking_v1.SeatUpdate(delta=delta).SerializeToString())
 
 
 def channel_of(show_id: UUID) -> str:
@@ -310,11 +343,12 @@ class LiveMaps:
         live = self._maps.get(show_id)
         if live is not None:
             live.closed = True
-            live.wake()
+            live.viewers.end()
 
     def wake_all(self) -> None:
+        """End all streams: the process stops, and its viewers are to come back to another one."""
         for live in self._maps.values():
-            live.wake()
+            live.viewers.end()
 
     def _receive(self, channel: str, message: bytes) -> None:
         notice = booking_v1.SeatNotice.FromString(message)
@@ -340,7 +374,7 @@ class LiveMaps:
 
         def flush() -> None:
             self._flushing.discard(live.show.show_id)
-            live.flush()
+            live.tell_viewers()
 
         asyncio.get_running_loop().call_later(self._coalesce_seconds, flush)
 
@@ -382,7 +416,7 @@ class LiveMaps:
         # A commit of our own may have overtaken the read; an older state must not come back under the same epoch.
         if claims is not None and (claims.version >= live.version or live.epoch != self.epoch):
             live.replace(claims, self.epoch)
-            live.flush()
+            live.tell_viewers()
 
 
 def _to_notice(change: Change) -> booking_v1.HeldDelta:

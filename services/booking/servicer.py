@@ -42,6 +42,7 @@ class BookingServicer(booking_v1.BookingServiceServicer):
         with self._limits.entered(current_call()):
             async for update in streams.watch_seats(
                 request,
+                context.write,
                 desk=self._desk,
                 lifecycle=self._lifecycle,
                 heartbeat_seconds=self._settings.heartbeat_seconds,

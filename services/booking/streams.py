@@ -6,16 +6,16 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from functools import partial
 from uuid import UUID
-
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from marquee.booking import v1 as booking_v1
 from services.booking.desk import Desk
 from services.booking.domain import TooManyStreams, no_such
-from services.booking.live import LONGEST_REPAIR, LiveMap
+from services.booking.live import LONGEST_REPAIR, Frame, LiveMap, frame_of
 from services.booking.messages import booking_message
 from services.booking.usecases import open_map
+from services.booking.viewers import Viewer, Write
 from services.kit.call import Call, UserCaller, UserId
 from services.kit.lifecycle import Lifecycle
 
@@ -68,51 +68,56 @@ def end(reason: booking_v1.StreamEnd.Reason.ValueType) -> booking_v1.StreamEnd:
 
 
 async def watch_seats(
-    request: booking_v1.WatchSeatsRequest, *, desk: Desk, lifecycle: Lifecycle, heartbeat_seconds: float
+    request: booking_v1.WatchSeatsRequest,
+    write: Write,
+    *,
+    desk: Desk,
+    lifecycle: Lifecycle,
+    heartbeat_seconds: float,
 ) -> AsyncIterator[bytes]:
     """A show's seats, as serialized ``SeatUpdate``: what is now, or what changed since; then every change.
 
-    A slow reader never has a queue: when it reads again it gets the deltas that are kept, or a fresh snapshot.
+    The first and the last message are yielded. Changes are sent by ``write``, as all viewers are told in turn. A slow
+    reader never has a queue: when it reads again it gets the deltas that are kept, or a fresh snapshot.
 
     Raises:
         NotFound: there is no such show.
     """
     live = await open_map(UUID(request.show_id), desk=desk)
-    live.viewers += 1
+    viewer = Viewer(write, heartbeat_seconds)
     try:
-        generation = live.generation
-        resumed = await _resume(request, live, desk)
-        mine = live.version if resumed is None else resumed[1]
-        yield live.snapshot() if resumed is None else resumed[0]
-        sent_at = time.monotonic()
-        while not live.closed and not lifecycle.draining.is_set():
-            frames = live.frames_after(mine) if generation == live.generation else None
-            if frames is None:
-                generation, mine = live.generation, live.version
-                yield live.snapshot()
-                sent_at = time.monotonic()
-            for frame in frames or ():
-                mine = frame.to_version
-                yield frame.message
-                sent_at = time.monotonic()
-            quiet = time.monotonic() - sent_at
-            if quiet >= heartbeat_seconds:
-                yield _heartbeat(mine)
-                sent_at, quiet = time.monotonic(), 0.0
-            if live.frames_after(mine) == []:
-                await live.changed(heartbeat_seconds - quiet)
+        with live.viewers.entered(viewer):
+            generation = live.generation
+            path = await _resume(request, live, desk)
+            if path is None or generation != live.generation:
+                viewer.version, first = live.version, live.snapshot()
+            else:
+                viewer.version, first = path.to_version, path.message
+            viewer.generation = live.generation
+            yield first
+            if not live.closed and not lifecycle.draining.is_set():
+                viewer.busy = False
+                if live.messages_after(viewer.version, viewer.generation)[0]:
+                    live.viewers.tell()
+                await viewer.over
+                if not await viewer.reads():
+                    return
         why = booking_v1.StreamEnd.REASON_SHOW_CLOSED if live.closed else booking_v1.StreamEnd.REASON_RECONNECT
         yield booking_v1.SeatUpdate(end=end(why)).SerializeToString()
     finally:
-        live.viewers -= 1
         live.used_at = time.monotonic()
 
 
-async def _resume(request: booking_v1.WatchSeatsRequest, live: LiveMap, desk: Desk) -> tuple[bytes, int] | None:
-    """One delta from the viewer's version to now, with the version it leads to; None when a snapshot is better."""
+async def _resume(request: booking_v1.WatchSeatsRequest, live: LiveMap, desk: Desk) -> Frame | None:
+    """One delta from the viewer's version to about now; None when a snapshot is better."""
     after = request.after_version
     if not request.HasField("after_version") or request.epoch not in ("", live.epoch) or after > live.version:
         return None
+    return await live.path_from(after, partial(_read_path, live, after, desk))
+
+
+async def _read_path(live: LiveMap, after: int, desk: Desk) -> Frame | None:
+    """The log from version ``after`` as one delta; None when it does not reach back, or is long."""
     changes = await desk.seats.changes(live.show.show_id, after, LONGEST_REPAIR)
     if changes is None or (not changes and after < live.version):
         return None
@@ -125,25 +130,7 @@ async def _resume(request: booking_v1.WatchSeatsRequest, live: LiveMap, desk: De
             (booking_v1.SEAT_STATUS_BLOCKED, change.blocked),
         ):
             states.update(dict.fromkeys(seats, status))
-    by_status: dict[int, list[int]] = {}
-    for seat_no in sorted(states):
-        by_status.setdefault(states[seat_no], []).append(seat_no)
-    now = changes[-1].version if changes else after
-    delta = booking_v1.SeatDelta(
-        from_version=after,
-        to_version=now,
-        changes=[
-            booking_v1.SeatChange(status=booking_v1.SeatStatus.ValueType(status), seat_nos=seats)
-            for status, seats in by_status.items()
-        ],
-    )
-    return booking_v1.SeatUpdate(delta=delta).SerializeToString(), now
-
-
-def _heartbeat(version: int) -> bytes:
-    now = Timestamp()
-    now.GetCurrentTime()
-    return booking_v1.SeatUpdate(heartbeat=booking_v1.Heartbeat(version=version, time=now)).SerializeToString()
+    return frame_of(after, changes[-1].version if changes else after, states)
 
 
 async def watch_booking(

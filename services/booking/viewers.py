@@ -1,0 +1,186 @@
+"""The viewers of one show, told of its changes one after another.
+
+A push takes the event loop about 35 us. Viewers that are all woken at once keep every other call waiting until the last
+one is told; and as gRPC takes one new call a turn of the loop, holds of a show with 2,000 viewers took seconds. Between
+two viewers that are told one after the other there is room for everything else, and it is cheaper: no task is woken.
+
+A viewer that does not read keeps the others waiting for a moment, once. Then they are told past it, and it gets what it
+lacks when it reads again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from marquee.booking import v1 as booking_v1
+
+PATIENCE_SECONDS = 0.01
+"""How long one viewer may keep the others waiting."""
+LAST_WRITE_SECONDS = 0.5
+"""How long the end of a stream waits for what is being sent."""
+LOOKS = 5
+"""How often quiet viewers are looked for within the time after which they get a heartbeat."""
+
+Write = Callable[[bytes], Awaitable[None]]
+"""Sends a message; comes back when the stream's window has taken it."""
+
+
+class News(Protocol):
+    """What viewers are told: the show's live map."""
+
+    generation: int
+
+    def flush(self) -> None:
+        """Make one delta of all that changed since the last one."""
+
+    def messages_after(self, version: int, generation: int) -> tuple[Sequence[bytes], int]:
+        """What leads on from ``version``, and where to."""
+
+
+class Viewer:
+    """One stream, and what it was told.
+
+    Args:
+        busy: whether something is being sent; nobody else may send then. It begins so.
+        here: whether the call is still open: gRPC must not be asked to send on one that is not.
+        over: done when the stream is to end.
+        idle: done when nothing is being sent any more, where somebody waits for it.
+    """
+
+    __slots__ = ("busy", "generation", "heartbeat_seconds", "here", "idle", "over", "told_at", "version", "write")
+
+    def __init__(self, write: Write, heartbeat_seconds: float) -> None:
+        self.write = write
+        self.heartbeat_seconds = heartbeat_seconds
+        self.version = self.generation = 0
+        self.told_at = time.monotonic()
+        self.busy, self.here = True, False
+        self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.idle: asyncio.Future[None] | None = None
+
+    def end(self) -> None:
+        if not self.over.done():
+            self.over.set_result(None)
+
+    async def reads(self) -> bool:
+        """Wait until nothing is being sent; False when that takes so long that the viewer does not read any more."""
+        if self.busy:
+            self.idle = asyncio.get_running_loop().create_future()
+            await asyncio.wait((self.idle,), timeout=LAST_WRITE_SECONDS)
+        return not self.busy
+
+    def sent(self) -> None:
+        self.busy = False
+        if self.idle is not None and not self.idle.done():
+            self.idle.set_result(None)
+
+
+class Viewers:
+    """All viewers of ``news``."""
+
+    def __init__(self, news: News) -> None:
+        self._news = news
+        self._viewers: set[Viewer] = set()
+        self._look_seconds = 1.0
+        self._changed = asyncio.Event()
+        self._telling: asyncio.Task[None] | None = None
+        self._due: deque[Viewer] = deque()
+        self._round: asyncio.Task[None] | None = None
+        self._stuck: set[asyncio.Task[None]] = set()
+        self._told = 0
+
+    def __len__(self) -> int:
+        return len(self._viewers)
+
+    @contextmanager
+    def entered(self, viewer: Viewer) -> Iterator[None]:
+        """Have ``viewer`` told of changes, from the moment that it is not ``busy`` any more, while the block lasts."""
+        viewer.here = True
+        self._viewers.add(viewer)
+        self._look_seconds = min(self._look_seconds, viewer.heartbeat_seconds / LOOKS)
+        if self._telling is None:
+            self._telling = asyncio.create_task(self._tell_for_ever())
+        try:
+            yield
+        finally:
+            viewer.here = False
+            self._viewers.discard(viewer)
+
+    def tell(self) -> None:
+        """Something changed, or somebody lacks something. Soon after this the viewers are told; it does not wait."""
+        self._changed.set()
+
+    def end(self) -> None:
+        """End all streams."""
+        for viewer in self._viewers:
+            viewer.end()
+
+    async def _tell_for_ever(self) -> None:
+        """Until the last viewer goes: what changes while a round is under way is one delta of the next."""
+        try:
+            while self._viewers:
+                try:
+                    async with asyncio.timeout(self._look_seconds):
+                        await self._changed.wait()
+                except TimeoutError:
+                    pass
+                self._changed.clear()
+                self._news.flush()
+                await self._tell_all()
+        finally:
+            self._telling = None
+
+    async def _tell_all(self) -> None:
+        self._due = deque(self._viewers)
+        while self._due:
+            told = self._told
+            if self._round is None or self._round.done():
+                self._round = asyncio.create_task(self._go_round())
+            await asyncio.wait((self._round,), timeout=PATIENCE_SECONDS)
+            if self._told == told and not self._round.done():
+                # The viewer whose turn it is does not read. Its round ends with it, and another goes on with the rest.
+                self._stuck.add(self._round)
+                self._round.add_done_callback(self._stuck.discard)
+                self._round = None
+
+    async def _go_round(self) -> None:
+        me, news = asyncio.current_task(), self._news
+        known: tuple[int, int] | None = None
+        messages: Sequence[bytes] = ()
+        version = generation = 0
+        while self._due and me not in self._stuck:
+            viewer = self._due.popleft()
+            if viewer.busy:
+                continue
+            if known != (viewer.version, viewer.generation):  # nearly all know the same
+                known = (viewer.version, viewer.generation)
+                messages, version = news.messages_after(*known)
+                generation = news.generation
+            to_send = messages
+            if not messages:
+                if time.monotonic() - viewer.told_at < viewer.heartbeat_seconds:
+                    continue
+                to_send = (_heartbeat(version),)
+            viewer.busy = True
+            try:
+                for message in to_send:
+                    if viewer.here:
+                        await viewer.write(message)
+            except Exception:  # whatever it is, it is this stream's; its own call meets it again
+                viewer.end()
+            viewer.version, viewer.generation, viewer.told_at = version, generation, time.monotonic()
+            viewer.sent()
+            self._told += 1
+
+
+def _heartbeat(version: int) -> bytes:
+    now = Timestamp()
+    now.GetCurrentTime()
+    return booking_v1.SeatUpdate(heartbeat=booking_v1.Heartbeat(version=version, time=now)).SerializeToString()

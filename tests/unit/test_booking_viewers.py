@@ -1,0 +1,213 @@
+"""A show's viewers: told one after another, past those that do not read, and only while their calls are open."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from uuid import UUID
+
+import pytest
+
+from marquee.booking import v1 as booking_v1
+from services.booking.domain import Layout, Seat, Show
+from services.booking.live import Frame, LiveMap, frame_of
+from services.booking.store.seats import Change
+from services.booking.viewers import Viewer
+
+SEATS = 20
+START = datetime(2026, 1, 1, tzinfo=UTC)
+LONG = 3_600.0
+
+
+class Screen:
+    """A viewer's end of a stream. It reads nothing while ``reading`` is not set."""
+
+    def __init__(self, heartbeat_seconds: float = LONG) -> None:
+        self.messages: list[booking_v1.SeatUpdate] = []
+        self.reading = asyncio.Event()
+        self.reading.set()
+        self.viewer = Viewer(self._take, heartbeat_seconds)
+        self.viewer.busy = False
+        self.at_once = 0
+
+    async def _take(self, message: bytes) -> None:
+        self.at_once += 1
+        assert self.at_once == 1, "gRPC sends one message of a stream at a time"
+        await self.reading.wait()
+        self.messages.append(booking_v1.SeatUpdate.FromString(message))
+        self.at_once -= 1
+
+    @property
+    def version(self) -> int:
+        """What the deltas add up to; a gap fails."""
+        version = 0
+        for message in self.messages:
+            assert message.delta.from_version <= version < message.delta.to_version
+            version = message.delta.to_version
+        return version
+
+    @property
+    def held(self) -> set[int]:
+        return {seat_no for message in self.messages for change in message.delta.changes for seat_no in change.seat_nos}
+
+
+class Hall:
+    """A live map that seats are held in, one a version."""
+
+    def __init__(self) -> None:
+        seats = [Seat(n, f"A{n + 1}", "A", n + 1, "REGULAR", float(n), 0.0, False) for n in range(SEATS)]
+        layout = Layout.of(UUID(int=1), seats, [])
+        show = Show(
+            UUID(int=2), 1, "", "", "", "", "", "UTC", START, START, START, layout, 1, SEATS, "INR", {}, (), False
+        )  # fmt: skip
+        self.live = LiveMap(show, "epoch")
+
+    def hold(self) -> None:
+        version = self.live.version + 1
+        self.live.follow(Change(version, held=(version - 1,)))
+        self.live.tell_viewers()
+
+    @contextmanager
+    def shown(self, *screens: Screen) -> Iterator[None]:
+        with ExitStack() as entered:
+            for screen in screens:
+                entered.enter_context(self.live.viewers.entered(screen.viewer))
+            yield
+
+
+@pytest.fixture
+async def hall() -> AsyncIterator[Hall]:
+    yield Hall()
+
+
+async def until_all_know(version: int, *screens: Screen) -> None:
+    async with asyncio.timeout(10):
+        while any(screen.version != version for screen in screens):
+            await asyncio.sleep(0.001)
+
+
+async def test_the_others_are_told_past_viewers_that_do_not_read(hall: Hall) -> None:
+    screens = [Screen() for _ in range(30)]
+    stuck, reading = screens[::3], [screen for place, screen in enumerate(screens) if place % 3]
+    for screen in stuck:
+        screen.reading.clear()
+    with hall.shown(*screens):
+        for version in (1, 2, 3):
+            hall.hold()
+            await until_all_know(version, *reading)
+        assert [screen.version for screen in stuck] == [0] * len(stuck)
+        for screen in stuck:
+            screen.reading.set()
+        hall.hold()
+        await until_all_know(4, *screens)
+    assert all(screen.held == {0, 1, 2, 3} for screen in screens)
+
+
+async def test_whoever_reads_again_gets_what_it_lacks_though_nothing_changes_any_more(hall: Hall) -> None:
+    slow = Screen(heartbeat_seconds=0.1)
+    slow.reading.clear()
+    with hall.shown(slow):
+        hall.hold()
+        while not slow.viewer.busy:
+            await asyncio.sleep(0.001)
+        hall.hold()
+        slow.reading.set()
+        async with asyncio.timeout(10):
+            while slow.viewer.version != 2:
+                await asyncio.sleep(0.001)
+    assert slow.held == {0, 1}
+
+
+async def test_changes_before_a_round_are_one_delta(hall: Hall) -> None:
+    screen = Screen()
+    with hall.shown(screen):
+        for _ in range(5):
+            hall.hold()
+        await until_all_know(5, screen)
+    assert len(screen.messages) == 1
+
+
+async def test_nothing_is_sent_on_a_call_that_is_over(hall: Hall) -> None:
+    """gRPC would take the process down."""
+    staying, going = Screen(), Screen()
+    with hall.shown(staying):
+        with hall.shown(going):
+            hall.hold()
+            hall.live.flush()
+        await until_all_know(1, staying)
+    assert going.messages == []
+
+
+async def test_a_call_that_ends_between_two_messages_gets_no_second_one(hall: Hall) -> None:
+    screen = Screen()
+    screen.reading.clear()
+    with ExitStack() as entered:
+        for _ in range(2):
+            hall.hold()
+            hall.live.flush()
+        entered.enter_context(hall.shown(screen))
+        hall.live.tell_viewers()
+        while not screen.viewer.busy:
+            await asyncio.sleep(0.001)
+        entered.close()
+        screen.reading.set()
+        assert await screen.viewer.reads()
+    assert len(screen.messages) == 1
+
+
+async def test_a_stream_that_cannot_be_written_to_ends_alone(hall: Hall) -> None:
+    async def fail(_: bytes) -> None:
+        raise ConnectionResetError
+
+    screen, broken = Screen(), Viewer(fail, LONG)
+    broken.busy = False
+    with hall.shown(screen), hall.live.viewers.entered(broken):
+        hall.hold()
+        await until_all_know(1, screen)
+        await asyncio.wait_for(broken.over, 10)
+
+
+async def test_the_end_of_a_stream_waits_for_what_is_being_sent_but_not_for_ever(hall: Hall) -> None:
+    screen = Screen()
+    screen.reading.clear()
+    with hall.shown(screen):
+        hall.hold()
+        while not screen.viewer.busy:
+            await asyncio.sleep(0.001)
+        assert not await screen.viewer.reads()
+        asyncio.get_running_loop().call_later(0.01, screen.reading.set)
+        assert await screen.viewer.reads()
+    assert screen.version == 1
+
+
+async def test_a_path_from_a_version_is_read_once_for_all_who_have_it(hall: Hall) -> None:
+    reads = 0
+
+    async def read() -> Frame:
+        nonlocal reads
+        reads += 1
+        await asyncio.sleep(0.01)
+        return frame_of(3, hall.live.version, {7: 2})
+
+    for _ in range(8):
+        hall.hold()
+    frames = await asyncio.gather(*(hall.live.path_from(3, read) for _ in range(100)))
+    assert reads == 1
+    assert set(frames) == {frame_of(3, 8, {7: 2})}
+    for _ in range(SEATS - 8):
+        hall.hold()
+    assert (await hall.live.path_from(3, read), reads) == (frame_of(3, SEATS, {7: 2}), 2), "too far behind by now"
+
+
+async def test_a_path_that_could_not_be_read_is_read_again(hall: Hall) -> None:
+    async def fail() -> Frame:
+        raise ConnectionResetError
+
+    async def read() -> Frame | None:
+        return None
+
+    with pytest.raises(ConnectionResetError):
+        await hall.live.path_from(0, fail)
+    assert await hall.live.path_from(0, read) is None
