@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -21,7 +22,8 @@ from psycopg import sql
 from marquee.booking import v1 as booking_v1
 from marquee.catalog import v1 as catalog_v1
 from marquee.payment import v1 as payment_v1
-from services.booking.consumers import handlers
+from services.booking.consumers import confirm, copy_shows
+from services.booking.store.bookings import list_for_user
 from services.booking.sweeper import sweep
 from services.booking.usecases import block_seats
 from services.kit import inbox
@@ -161,7 +163,7 @@ class Life:
         await self._holds()
         booking = await house.book(user, (await house.hold(user, self._show, "B1", "B2")).reservation_id)
         async with lead(house.database_url, "consumer/booking") as connection:
-            await self._comes(connection, event("booking.created", "k", self._created(booking)))
+            await self._lists(connection, booking)
             await self._pays(connection, booking)
             await self._looks(booking)
             await house.cancel(user, booking.booking_id)
@@ -193,7 +195,7 @@ class Life:
             booking_v1.GetPayableRequest(booking_id=booking.booking_id, user_id=str(self._user)),
             metadata=house.served.as_service("payment"),
         )
-        await self._comes(connection, self._money(booking), self._money(booking))  # the second goes back
+        await self._comes(connection, confirm, self._money(booking), self._money(booking))  # the second goes back
 
     async def _is_late(self, connection: Connection) -> None:
         """Of two bookings whose time is over, the seats of one are still free when its money comes."""
@@ -205,7 +207,7 @@ class Life:
             assert await sweep(house.desk) == 1
             if taken:
                 await house.hold(uuid4(), self._show, seat)
-            await self._comes(connection, self._money(booking))
+            await self._comes(connection, confirm, self._money(booking))
 
     async def _looks(self, booking: booking_v1.Booking) -> None:
         house, booking_id = self._house, UUID(booking.booking_id)
@@ -229,18 +231,20 @@ class Life:
         show.layout_id = str(uuid4())
         for instant in (show.start_time, show.on_sale_time, show.off_sale_time):
             instant.GetCurrentTime()
-        await self._comes(connection, event("catalog.changed", "k", catalog_v1.CatalogChanged(show=show)))
+        await self._comes(
+            connection, copy_shows, event("catalog.changed", show.show_id, catalog_v1.CatalogChanged(show=show))
+        )
 
-    async def _comes(self, connection: Connection, *events: ReceivedEvent) -> None:
+    async def _lists(self, connection: Connection, booking: booking_v1.Booking) -> None:
+        made = booking.create_time.ToDatetime(tzinfo=UTC)
+        await list_for_user(connection, [(self._user, made, UUID(booking.booking_id))])
+
+    async def _comes(self, connection: Connection, handle: Any, *events: ReceivedEvent) -> None:
         """What the consumer does with events: in its own session, which plans as it does."""
         async with connection.transaction():
             new = await inbox.take(connection, "booking", events)
-            after = await handlers(self._house.desk)[new[0].topic](connection, new)
-        if after is not None:
-            await after()
-
-    def _created(self, booking: booking_v1.Booking) -> booking_v1.BookingCreated:
-        return booking_v1.BookingCreated(booking=booking, user_id=str(self._user))
+            after = await handle(connection, new, desk=self._house.desk)
+        await after()
 
     def _money(self, booking: booking_v1.Booking) -> ReceivedEvent:
         completed = payment_v1.PaymentCompleted(
