@@ -30,7 +30,7 @@ def add_partition_commands(app: typer.Typer) -> None:
     def _list() -> None:
         _run(_show)
 
-    @partitions.command("tend", help="Make and archive what is due, as the service itself does every minute.")
+    @partitions.command("tend", help="Make and archive what is due, as the service itself does now and then.")
     def _tend() -> None:
         _run(tend)
 
