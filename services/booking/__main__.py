@@ -13,11 +13,13 @@ from services.booking.clients import CatalogClient
 from services.booking.commands import add_partition_commands
 from services.booking.conversions import book_batches
 from services.booking.desk import Desk, hold_batches
+from services.booking.desks import Desks
 from services.booking.domain import Rates, SeatLimits
 from services.booking.epochs import add_epoch_command
 from services.booking.live import LiveMaps
 from services.booking.notices import open_notices
 from services.booking.partitions import tend
+from services.booking.region_commands import add_region_commands
 from services.booking.servicer import BookingInternalServicer, BookingServicer
 from services.booking.settings import BookingSettings
 from services.booking.shows import Shows
@@ -103,6 +105,13 @@ async def open_desk(settings: BookingSettings, stack: AsyncExitStack) -> Desk:
     )
 
 
+async def open_desks(settings: BookingSettings, stack: AsyncExitStack) -> Desks:
+    """A desk for each database that the settings name."""
+    home = await open_desk(settings, stack)
+    others = {name: await open_desk(settings.of_database(name), stack) for name in settings.region_databases}
+    return Desks(home, {region: others[name] for region, name in settings.regions.items()})
+
+
 def background(desk: Desk, settings: BookingSettings) -> list[AbstractAsyncContextManager[None]]:
     """What every process of booking does beside its calls."""
     return [
@@ -116,14 +125,17 @@ async def serve(settings: BookingSettings) -> None:
     """Run until told to stop."""
     lifecycle = Lifecycle()
     async with AsyncExitStack() as stack:
-        desk = await open_desk(settings, stack)
-        for work in background(desk, settings):
-            await stack.enter_async_context(work)
-        tending = functools.partial(tend, settings)
-        await stack.enter_async_context(repeating("partitions", tending, settings.partition_seconds))
+        desks = await open_desks(settings, stack)
+        for desk in desks.all():
+            for work in background(desk, settings):
+                await stack.enter_async_context(work)
+        await stack.enter_async_context(repeating("closed_regions_look", desks.look, settings.poll_seconds))
+        for each in (settings, *map(settings.of_database, settings.region_databases)):
+            tending = functools.partial(tend, each)
+            await stack.enter_async_context(repeating("partitions", tending, settings.partition_seconds))
         consumer = Consumer.on_valkey(
-            "booking",
-            consumers.handlers(desk),
+            consumers.CONSUMER,
+            consumers.handlers(desks),
             database_url=settings.database_url.get_secret_value(),
             bus_url=settings.bus_url.get_secret_value(),
         )
@@ -134,24 +146,26 @@ async def serve(settings: BookingSettings) -> None:
         )
         pages = PageTokens(settings.page_key.get_secret_value())
         booking_v1.add_BookingServiceServicer_to_server(
-            BookingServicer(desk, lifecycle, limits, pages, settings), server.grpc
+            BookingServicer(desks, lifecycle, limits, pages, settings), server.grpc
         )
-        booking_v1.add_BookingInternalServiceServicer_to_server(BookingInternalServicer(desk), server.grpc)
-        waking = asyncio.create_task(_wake_streams(desk, lifecycle))
+        booking_v1.add_BookingInternalServiceServicer_to_server(BookingInternalServicer(desks), server.grpc)
+        waking = asyncio.create_task(_wake_streams(desks, lifecycle))
         await server.serve_until_signal()
         waking.cancel()
 
 
-async def _wake_streams(desk: Desk, lifecycle: Lifecycle) -> None:
+async def _wake_streams(desks: Desks, lifecycle: Lifecycle) -> None:
     """When the server drains, streams must not sit out their wait."""
     await lifecycle.draining.wait()
-    desk.live.wake_all()
-    desk.signals.wake_all()
+    for desk in desks.all():
+        desk.live.wake_all()
+        desk.signals.wake_all()
 
 
 app = service_command("booking", BookingSettings, serve)
 add_partition_commands(app)
 add_epoch_command(app)
+add_region_commands(app)
 
 if __name__ == "__main__":
     app()

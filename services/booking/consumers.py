@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC
+from typing import Protocol
 from uuid import UUID, uuid5
 
 import structlog
@@ -12,6 +13,7 @@ from marquee.booking import v1 as booking_v1
 from marquee.catalog import v1 as catalog_v1
 from marquee.payment import v1 as payment_v1
 from services.booking.desk import Desk
+from services.booking.desks import Desks
 from services.booking.domain import sale_window
 from services.booking.messages import booking_message, minor_units, money
 from services.booking.store.bookings import Capture, CaptureOutcome, list_for_user, lock_show
@@ -19,7 +21,7 @@ from services.booking.store.closures import close_show
 from services.booking.store.seats import ShowChange
 from services.booking.store.shows import ShowRow, keep_shows
 from services.booking.usecases import REFUNDS, cancelled_event, refund_event
-from services.kit import outbox
+from services.kit import inbox, outbox
 from services.kit.bus import ReceivedEvent
 from services.kit.consumers import AfterCommit, Handler
 from services.kit.database import Connection
@@ -27,35 +29,76 @@ from services.kit.outbox import Event
 
 log = structlog.get_logger()
 
+CONSUMER = "booking"
 
-def handlers(desk: Desk) -> Mapping[str, Handler]:
+
+class AtDesk(Protocol):
+    """Does what events ask for that belong to one desk's database, in a transaction there."""
+
+    async def __call__(
+        self, connection: Connection, events: Sequence[ReceivedEvent], *, desk: Desk
+    ) -> AfterCommit | None: ...
+
+
+def handlers(desks: Desks) -> Mapping[str, Handler]:
     """Topic by topic."""
-
-    async def catalog_changed(connection: Connection, events: Sequence[ReceivedEvent]) -> AfterCommit:
-        return await copy_shows(connection, events, desk=desk)
-
-    async def payment_completed(connection: Connection, events: Sequence[ReceivedEvent]) -> AfterCommit:
-        return await confirm(connection, events, desk=desk)
-
-    async def booking_created(connection: Connection, events: Sequence[ReceivedEvent]) -> None:
-        bookings: list[booking_v1.BookingCreated] = [event.read(booking_v1.BookingCreated) for event in events]
-        await list_for_user(
-            connection,
-            [
-                (
-                    UUID(each.user_id),
-                    each.booking.create_time.ToDatetime(tzinfo=UTC),
-                    UUID(each.booking.booking_id),
-                )
-                for each in bookings
-            ],
-        )
-
     return {
-        "catalog.changed": catalog_changed,
-        "payment.completed": payment_completed,
-        "booking.created": booking_created,
+        "catalog.changed": _at_desks(copy_shows, desks),
+        "payment.completed": _at_desks(confirm, desks),
+        "booking.created": _at_desks(list_bookings, desks),
     }
+
+
+def _at_desks(handle: AtDesk, desks: Desks) -> Handler:
+    """Give each event to the desk of its region, which its key tells.
+
+    The consumer's transaction is home's. Another desk's commits before it, with an inbox of its own: should home's
+    fail, the events come again and have been taken there.
+    """
+
+    async def handler(connection: Connection, events: Sequence[ReceivedEvent]) -> AfterCommit:
+        by_desk: dict[int, tuple[Desk, list[ReceivedEvent]]] = {}
+        for event in events:
+            desk = _desk_of(event, desks)
+            by_desk.setdefault(id(desk), (desk, []))[1].append(event)
+        done = []
+        for desk, some in by_desk.values():
+            if desk is desks.home:
+                done.append(await handle(connection, some, desk=desk))
+                continue
+            async with desk.bookings.transaction() as own:
+                new = await inbox.take(own, CONSUMER, some)
+                done.append(await handle(own, new, desk=desk) if new else None)
+
+        async def after() -> None:
+            for each in done:
+                if each is not None:
+                    await each()
+
+        return after
+
+    return handler
+
+
+def _desk_of(event: ReceivedEvent, desks: Desks) -> Desk:
+    """Raises Unavailable while the region is being moved, which a consumer waits out."""
+    try:
+        identifier = UUID(event.key)
+    except ValueError:  # a city, say
+        return desks.home
+    return desks.of(identifier)
+
+
+async def list_bookings(connection: Connection, events: Sequence[ReceivedEvent], *, desk: Desk) -> None:
+    """Enter new bookings into their users' lists."""
+    bookings: list[booking_v1.BookingCreated] = [event.read(booking_v1.BookingCreated) for event in events]
+    await list_for_user(
+        connection,
+        [
+            (UUID(each.user_id), each.booking.create_time.ToDatetime(tzinfo=UTC), UUID(each.booking.booking_id))
+            for each in bookings
+        ],
+    )
 
 
 # --- shows ------------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
@@ -11,7 +12,7 @@ import grpc
 
 from marquee.booking import v1 as booking_v1
 from services.booking import streams, usecases
-from services.booking.desk import Desk
+from services.booking.desks import Desks
 from services.booking.settings import BookingSettings
 from services.booking.streams import StreamLimits
 from services.kit.call import UserId, calling_user, current_call
@@ -27,23 +28,23 @@ class BookingServicer(booking_v1.BookingServiceServicer):
     """``marquee.booking.v1.BookingService``."""
 
     def __init__(
-        self, desk: Desk, lifecycle: Lifecycle, limits: StreamLimits, pages: PageTokens, settings: BookingSettings
+        self, desks: Desks, lifecycle: Lifecycle, limits: StreamLimits, pages: PageTokens, settings: BookingSettings
     ) -> None:
-        self._desk = desk
+        self._desks = desks
         self._lifecycle = lifecycle
         self._limits = limits
         self._pages = pages
         self._settings = settings
 
     async def GetSeatMap(self, request: booking_v1.GetSeatMapRequest, context: Context) -> booking_v1.SeatMap:
-        return await usecases.seat_map(UUID(request.show_id), desk=self._desk)
+        return await usecases.seat_map(UUID(request.show_id), desk=self._desks.of(UUID(request.show_id)))
 
     async def WatchSeats(self, request: booking_v1.WatchSeatsRequest, context: Context) -> AsyncIterator[bytes]:  # type: ignore[override]  # serialized once for all viewers
         with self._limits.entered(current_call()):
             async for update in streams.watch_seats(
                 request,
                 context.write,
-                desk=self._desk,
+                desk=self._desks.of(UUID(request.show_id)),
                 lifecycle=self._lifecycle,
                 heartbeat_seconds=self._settings.heartbeat_seconds,
             ):
@@ -52,23 +53,31 @@ class BookingServicer(booking_v1.BookingServiceServicer):
     async def CreateReservation(
         self, request: booking_v1.CreateReservationRequest, context: Context
     ) -> booking_v1.Reservation:
-        return await usecases.hold_seats(request, calling_user().user_id, desk=self._desk)
+        return await usecases.hold_seats(request, calling_user().user_id, desk=self._desks.of(UUID(request.show_id)))
 
     async def GetReservation(
         self, request: booking_v1.GetReservationRequest, context: Context
     ) -> booking_v1.Reservation:
-        return await usecases.get_reservation(UUID(request.reservation_id), calling_user().user_id, desk=self._desk)
+        return await usecases.get_reservation(
+            UUID(request.reservation_id), calling_user().user_id, desk=self._desks.of(UUID(request.reservation_id))
+        )
 
     async def ReleaseReservation(
         self, request: booking_v1.ReleaseReservationRequest, context: Context
     ) -> booking_v1.Reservation:
-        return await usecases.release_seats(UUID(request.reservation_id), calling_user().user_id, desk=self._desk)
+        return await usecases.release_seats(
+            UUID(request.reservation_id), calling_user().user_id, desk=self._desks.of(UUID(request.reservation_id))
+        )
 
     async def CreateBooking(self, request: booking_v1.CreateBookingRequest, context: Context) -> booking_v1.Booking:
-        return await usecases.create_booking(request, calling_user().user_id, desk=self._desk)
+        return await usecases.create_booking(
+            request, calling_user().user_id, desk=self._desks.of(UUID(request.reservation_id))
+        )
 
     async def GetBooking(self, request: booking_v1.GetBookingRequest, context: Context) -> booking_v1.Booking:
-        return await usecases.get_booking(UUID(request.booking_id), calling_user().user_id, desk=self._desk)
+        return await usecases.get_booking(
+            UUID(request.booking_id), calling_user().user_id, desk=self._desks.of(UUID(request.booking_id))
+        )
 
     async def ListBookings(
         self, request: booking_v1.ListBookingsRequest, context: Context
@@ -78,7 +87,7 @@ class BookingServicer(booking_v1.BookingServiceServicer):
             calling_user().user_id,
             _position(before) if before is not None else None,
             request.page_size or DEFAULT_PAGE,
-            desk=self._desk,
+            desks=self._desks,
         )
         token = self._pages.make(request, [more[0].isoformat(), str(more[1])]) if more else ""
         return booking_v1.ListBookingsResponse(bookings=bookings, next_page_token=token)
@@ -90,7 +99,7 @@ class BookingServicer(booking_v1.BookingServiceServicer):
             async for update in streams.watch_booking(
                 UUID(request.booking_id),
                 calling_user().user_id,
-                desk=self._desk,
+                desk=self._desks.of(UUID(request.booking_id)),
                 lifecycle=self._lifecycle,
                 poll_seconds=self._settings.poll_seconds,
                 heartbeat_seconds=self._settings.heartbeat_seconds,
@@ -98,12 +107,16 @@ class BookingServicer(booking_v1.BookingServiceServicer):
                 yield update
 
     async def CancelBooking(self, request: booking_v1.CancelBookingRequest, context: Context) -> booking_v1.Booking:
-        return await usecases.cancel_booking(request, calling_user().user_id, desk=self._desk)
+        return await usecases.cancel_booking(
+            request, calling_user().user_id, desk=self._desks.of(UUID(request.booking_id))
+        )
 
     async def BlockSeats(
         self, request: booking_v1.BlockSeatsRequest, context: Context
     ) -> booking_v1.BlockSeatsResponse:
-        version = await usecases.block_seats(request, calling_user().user_id, desk=self._desk)
+        version = await usecases.block_seats(
+            request, calling_user().user_id, desk=self._desks.of(UUID(request.show_id))
+        )
         return booking_v1.BlockSeatsResponse(version=version)
 
 
@@ -118,20 +131,24 @@ def _position(after: list[str | int | float]) -> tuple[datetime, UUID]:
 class BookingInternalServicer(booking_v1.BookingInternalServiceServicer):
     """``marquee.booking.v1.BookingInternalService``, for other services."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, desks: Desks) -> None:
+        self._desks = desks
 
     async def GetPayable(self, request: booking_v1.GetPayableRequest, context: Context) -> booking_v1.Payable:
         user_id = UserId(str(UUID(request.user_id)))
-        return await usecases.get_payable(UUID(request.booking_id), user_id, desk=self._desk)
+        return await usecases.get_payable(
+            UUID(request.booking_id), user_id, desk=self._desks.of(UUID(request.booking_id))
+        )
 
     async def GetAvailability(
         self, request: booking_v1.GetAvailabilityRequest, context: Context
     ) -> booking_v1.GetAvailabilityResponse:
-        shows = await self._desk.seats.available_lately([UUID(show_id) for show_id in request.show_ids])
+        by_desk = self._desks.by_desk(UUID(show_id) for show_id in request.show_ids)
+        found = await asyncio.gather(*(desk.seats.available_lately(show_ids) for desk, show_ids in by_desk))
         return booking_v1.GetAvailabilityResponse(
             shows=[
                 booking_v1.ShowAvailability(show_id=str(show_id), available_seats=available, version=version)
+                for shows in found
                 for show_id, available, version in shows
             ]
         )

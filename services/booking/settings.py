@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, SecretStr, model_validator
 
 from services.kit.settings import ServiceSettings
 
@@ -32,7 +33,7 @@ class BookingSettings(ServiceSettings):
     sweep_seconds: float = Field(default=0.25, gt=0, description="between looks for holds that are over")
     announce_seconds: float = Field(default=10.0, gt=0, description="between seat.availability events of a show")
 
-    partition_seconds: float = Field(default=60, gt=0, description="between looks for partitions to make or archive")
+    partition_seconds: float = Field(default=600, gt=0, description="between looks for partitions to make or archive")
     seats_kept_days: int = Field(
         default=14,
         ge=2,
@@ -42,6 +43,13 @@ class BookingSettings(ServiceSettings):
         default=None, ge=28, description="bookings, too, and out of their buyers' lists; never when unset"
     )
 
+    region_databases: dict[str, SecretStr] = Field(
+        default={}, description='further databases by name, as JSON: {"north": "postgresql://..."}'
+    )
+    regions: dict[int, str] = Field(
+        default={}, description='which of them sells a region, as JSON: {"2": "north"}; `database_url` sells all others'
+    )
+
     coalesce_seconds: float = Field(default=0.1, ge=0, description="changes within it reach viewers as one delta")
     poll_seconds: float = Field(default=1.0, gt=0, description="between checks of watched shows against PostgreSQL")
     heartbeat_seconds: float = Field(default=5.0, gt=0)
@@ -49,6 +57,19 @@ class BookingSettings(ServiceSettings):
     linger_seconds: float = Field(default=30.0, ge=0, description="a live map outlives its last viewer by this")
     most_streams_a_user: int = Field(default=20, ge=1)
     most_streams_an_address: int = Field(default=500, ge=1, description="wide, because carriers share addresses")
+
+    @model_validator(mode="after")
+    def _regions_have_databases(self) -> Self:
+        for region, name in self.regions.items():
+            if name not in self.region_databases:
+                raise ValueError(f"regions: region {region} is in `{name}`, which region_databases does not name")
+        return self
+
+    def of_database(self, name: str) -> Self:
+        """The same settings for a process's work on one of ``region_databases``, which have no replicas."""
+        return self.model_copy(
+            update={"database_url": self.region_databases[name], "replica_database_url": SecretStr("")}
+        )
 
     @property
     def hold_for(self) -> timedelta:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Sequence
 from datetime import datetime
@@ -10,6 +11,7 @@ from uuid import UUID, uuid5
 from marquee.booking import v1 as booking_v1
 from marquee.payment import v1 as payment_v1
 from services.booking.desk import Desk
+from services.booking.desks import Desks
 from services.booking.domain import (
     BookingNotCancellable,
     BookingNotPayable,
@@ -248,13 +250,16 @@ async def get_booking(booking_id: UUID, user_id: UserId, *, desk: Desk) -> booki
 
 
 async def list_bookings(
-    user_id: UserId, before: tuple[datetime, UUID] | None, most: int, *, desk: Desk
+    user_id: UserId, before: tuple[datetime, UUID] | None, most: int, *, desks: Desks
 ) -> tuple[list[booking_v1.Booking], tuple[datetime, UUID] | None]:
-    """A page of a user's bookings, the newest first, and where the next one begins."""
-    rows = await desk.bookings.list_of(UUID(user_id), before, most + 1)
+    """A page of a user's bookings in all regions, the newest first, and where the next one begins."""
+    everywhere = desks.all()
+    found = await asyncio.gather(*(desk.bookings.list_of(UUID(user_id), before, most + 1) for desk in everywhere))
+    rows = [(row, desk) for desk, own in zip(everywhere, found, strict=True) for row in own]
+    rows.sort(key=lambda each: (each[0].created_at, each[0].booking_id), reverse=True)
     page = rows[:most]
-    bookings = [booking_message(row, await desk.shows.find(row.show_id)) for row in page]
-    return bookings, (page[-1].created_at, page[-1].booking_id) if len(rows) > most else None
+    bookings = [booking_message(row, await desk.shows.find(row.show_id)) for row, desk in page]
+    return bookings, (page[-1][0].created_at, page[-1][0].booking_id) if len(rows) > most else None
 
 
 async def get_payable(booking_id: UUID, user_id: UserId, *, desk: Desk) -> booking_v1.Payable:

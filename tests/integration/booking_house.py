@@ -20,9 +20,10 @@ from service_harness import Served, TestKeys, serving
 from marquee.booking import v1 as booking_v1
 from marquee.catalog import v1 as catalog_v1
 from marquee.payment import v1 as payment_v1
-from services.booking.__main__ import SERVICES, background, open_desk
-from services.booking.consumers import confirm, copy_shows, handlers
+from services.booking.__main__ import SERVICES, background, open_desks
+from services.booking.consumers import handlers
 from services.booking.desk import Desk
+from services.booking.desks import Desks
 from services.booking.messages import money
 from services.booking.servicer import BookingInternalServicer, BookingServicer
 from services.booking.settings import BookingSettings
@@ -31,6 +32,7 @@ from services.kit.bus import ReceivedEvent
 from services.kit.ids import new_show_id
 from services.kit.lifecycle import Lifecycle
 from services.kit.paging import PageTokens
+from services.kit.repeating import repeating
 
 PRICES = {"REGULAR": 20_000, "STANDING": 9_000}
 
@@ -45,15 +47,17 @@ def event(topic: str, key: str, message: Any) -> ReceivedEvent:
 class House:
     """The service, and what a test does with it."""
 
-    desk: Desk
+    desks: Desks
     served: Served
     settings: BookingSettings
     database_url: str
     lifecycle: Lifecycle
+    desk: Desk = field(init=False)
     stub: booking_v1.BookingServiceStub = field(init=False)
     internal: booking_v1.BookingInternalServiceStub = field(init=False)
 
     def __post_init__(self) -> None:
+        self.desk = self.desks.home
         self.stub = booking_v1.BookingServiceStub(self.served.channel)
         self.internal = booking_v1.BookingInternalServiceStub(self.served.channel)
 
@@ -65,6 +69,7 @@ class House:
         standing: int = 0,
         starts_in: timedelta = timedelta(days=2),
         on_sale_in: timedelta = timedelta(days=-1),
+        region: int = 7,
         tiers: Sequence[tuple[int, int]] = ((24 * 60, 100), (60, 50)),
     ) -> UUID:
         """A new show in a hall of ``rows`` x ``seats``; what the catalogue would tell of it."""
@@ -83,10 +88,12 @@ class House:
                 )
         if standing:
             layout.standing_areas.add(name="Floor", category="STANDING", first_seat_no=rows * seats, capacity=standing)
-        await self.desk.shows._store.keep_layout(UUID(layout.layout_id), layout.SerializeToString())
         start = datetime.now(UTC) + starts_in
+        show_id = new_show_id(start.date(), region)
+        store = self.desks.of(show_id).shows._store
+        await store.keep_layout(UUID(layout.layout_id), layout.SerializeToString())
         show = catalog_v1.Show(
-            show_id=str(new_show_id(start.date(), 7)),
+            show_id=str(show_id),
             title="Inception",
             venue_id=str(uuid4()),
             venue_name="Regal",
@@ -114,9 +121,7 @@ class House:
 
     async def catalog_says(self, show: catalog_v1.Show, reason: str = "") -> None:
         changed = event("catalog.changed", show.show_id, catalog_v1.CatalogChanged(show=show, reason=reason))
-        async with self.desk.bookings.transaction() as connection:
-            after = await copy_shows(connection, [changed], desk=self.desk)
-        await after()
+        await self.take(changed)
 
     async def hold(
         self, user_id: UUID, show_id: UUID, *seats: str, request_id: str = "", standing: int = 0
@@ -170,10 +175,11 @@ class House:
         return received
 
     async def take(self, *received: ReceivedEvent) -> None:
-        """Let booking handle ``payment.completed`` events, without an inbox before it."""
+        """Let booking handle events of one topic, without an inbox before it."""
         async with self.desk.bookings.transaction() as connection:
-            after = await confirm(connection, received, desk=self.desk)
-        await after()
+            after = await handlers(self.desks)[received[0].topic](connection, received)
+        if after is not None:
+            await after()
 
     async def rows(self, query: str, *parameters: Any) -> list[tuple[Any, ...]]:
         """What PostgreSQL itself says."""
@@ -200,10 +206,12 @@ async def booking_house(
     booking_settings = BookingSettings(**values)
     lifecycle = Lifecycle()
     async with AsyncExitStack() as stack:
-        desk = await open_desk(booking_settings, stack)
-        comparing, announcing, sweeping = background(desk, booking_settings)
-        for work in (comparing, announcing, *([sweeping] if sweep else [])):
-            await stack.enter_async_context(work)
+        desks = await open_desks(booking_settings, stack)
+        await stack.enter_async_context(repeating("look", desks.look, booking_settings.poll_seconds))
+        for desk in desks.all():
+            comparing, announcing, sweeping = background(desk, booking_settings)
+            for work in (comparing, announcing, *([sweeping] if sweep else [])):
+                await stack.enter_async_context(work)
         limits = StreamLimits(
             most_a_user=booking_settings.most_streams_a_user,
             most_an_address=booking_settings.most_streams_an_address,
@@ -212,12 +220,12 @@ async def booking_house(
 
         def add(server: Any) -> None:
             booking_v1.add_BookingServiceServicer_to_server(
-                BookingServicer(desk, lifecycle, limits, pages, booking_settings), server
+                BookingServicer(desks, lifecycle, limits, pages, booking_settings), server
             )
-            booking_v1.add_BookingInternalServiceServicer_to_server(BookingInternalServicer(desk), server)
+            booking_v1.add_BookingInternalServiceServicer_to_server(BookingInternalServicer(desks), server)
 
         served = await stack.enter_async_context(serving(booking_settings, SERVICES, add, keys, lifecycle=lifecycle))
-        yield House(desk, served, booking_settings, database_url, lifecycle)
+        yield House(desks, served, booking_settings, database_url, lifecycle)
 
 
 __all__ = ["PRICES", "House", "booking_house", "event", "handlers"]

@@ -86,6 +86,12 @@ class BookingStore:
         async with self._pool.connection() as connection, connection.transaction():
             yield connection
 
+    async def closed_regions(self) -> set[int]:
+        """Regions that this database does not sell any more."""
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute("SELECT region FROM closed_regions")
+            return {row[0] for row in await cursor.fetchall()}
+
     async def find(self, booking_id: UUID, user_id: UUID) -> BookingRow | None:
         """A user's own booking; somebody else's is not found."""
         async with self._pool.connection() as connection:
