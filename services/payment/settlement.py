@@ -81,7 +81,6 @@ async def _settle(connection: Connection, provider: str, reports: Sequence[Attem
         await put_unmatched(connection, provider, report)
     if not settlements:
         return
-    await settle_payments(connection, settlements, moment=locked.moment)
     events: list[Event] = []
     for settlement in settlements:
         for attempt in settlement.attempts:
@@ -91,7 +90,7 @@ async def _settle(connection: Connection, provider: str, reports: Sequence[Attem
                 events.append(_completed(settlement.payment, attempt, locked.moment))
             elif attempt.state is AttemptState.FAILED and settlement.unpaid:
                 events.append(_failed(settlement.payment, attempt))
-    await append(connection, events)
+    await settle_payments(connection, settlements, events, moment=locked.moment)
 
 
 async def settle_refund(connection: Connection, provider: str, report: RefundReport) -> None:

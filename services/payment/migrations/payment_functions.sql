@@ -157,11 +157,12 @@ BEGIN
 END $$;
 
 
--- Keep what reports changed of payments that the caller has locked.
+-- Keep what reports changed of payments that the caller has locked, and the events that tell of it.
 CREATE OR REPLACE FUNCTION settle_payments(
     at timestamptz, of_payments uuid[], statuses text[], failures text[],
     attempt_ids text[], attempt_payments uuid[], states smallint[], amounts bigint[], currencies text[],
-    attempt_failures text[], mismatches boolean[]
+    attempt_failures text[], mismatches boolean[],
+    topics text[], keys text[], types text[], payloads bytea[]
 ) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO attempts AS known (
@@ -182,4 +183,10 @@ BEGIN
     SET status = s.status, failure = s.failure, version = version + 1, updated_at = at
     FROM unnest(of_payments, statuses, failures) AS s (payment_id, status, failure)
     WHERE payments.payment_id = s.payment_id;
+
+    IF cardinality(topics) > 0 THEN
+        INSERT INTO outbox (aggregatetype, aggregateid, type, payload)
+        SELECT e.topic, e.key, e.type, e.payload
+        FROM unnest(topics, keys, types, payloads) AS e (topic, key, type, payload);
+    END IF;
 END $$;

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from services.kit.database import Connection
+from services.kit.outbox import Event
 from services.payment.books import Books, Settlement
 from services.payment.domain import AttemptId, AttemptState
 from services.payment.provider import WebhookEvent
@@ -56,14 +57,17 @@ async def lock_for_reports(
     return Locked(first[1], frozenset(first[0]), books)
 
 
-async def settle_payments(connection: Connection, settlements: Sequence[Settlement], *, moment: datetime) -> None:
-    """Keep what became of locked payments."""
+async def settle_payments(
+    connection: Connection, settlements: Sequence[Settlement], events: Sequence[Event], *, moment: datetime
+) -> None:
+    """Keep what became of locked payments, and the events that tell of it."""
     attempts = [(each.payment.payment_id, attempt) for each in settlements for attempt in each.attempts]
     await connection.execute(
         """
         SELECT settle_payments(
             %s, %s::uuid[], %s::text[], %s::text[],
-            %s::text[], %s::uuid[], %s::smallint[], %s::bigint[], %s::text[], %s::text[], %s::boolean[]
+            %s::text[], %s::uuid[], %s::smallint[], %s::bigint[], %s::text[], %s::text[], %s::boolean[],
+            %s::text[], %s::text[], %s::text[], %s::bytea[]
         )
         """,
         (
@@ -78,6 +82,10 @@ async def settle_payments(connection: Connection, settlements: Sequence[Settleme
             [attempt.amount.currency for _, attempt in attempts],
             [attempt.failure for _, attempt in attempts],
             [attempt.mismatched for _, attempt in attempts],
+            [event.topic for event in events],
+            [event.key for event in events],
+            [event.payload.DESCRIPTOR.full_name for event in events],
+            [event.payload.SerializeToString() for event in events],
         ),
     )
 
