@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import subprocess
 import time
@@ -115,6 +116,7 @@ class Confirmations:
             str(postgres.programs(self._stack.home) / "pgbench"),
             *("-n", "-M", "prepared", "-c", str(PGBENCH_CLIENTS), "-j", "1", "-t", str(each)),
             *("-f", str(HERE / "confirm.pgbench"), self._url),
+            env={**os.environ, "PGOPTIONS": "-c plan_cache_mode=force_generic_plan"},  # plans each statement once
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
