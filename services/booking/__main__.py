@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
+
+import psycopg
 
 from marquee.booking import v1 as booking_v1
 from services.booking import consumers
@@ -109,7 +111,10 @@ async def open_desks(settings: BookingSettings, stack: AsyncExitStack) -> Desks:
     """A desk for each database that the settings name."""
     home = await open_desk(settings, stack)
     others = {name: await open_desk(settings.of_database(name), stack) for name in settings.region_databases}
-    return Desks(home, {region: others[name] for region, name in settings.regions.items()})
+    desks = Desks(home, {region: others[name] for region, name in settings.regions.items()})
+    with suppress(psycopg.OperationalError):  # a database that is away sells nothing, and is looked at again
+        await desks.look()
+    return desks
 
 
 def background(desk: Desk, settings: BookingSettings) -> list[AbstractAsyncContextManager[None]]:

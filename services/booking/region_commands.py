@@ -1,4 +1,4 @@
-"""What an operator can do with regions: ``python -m services.booking move-region|reopen-region|lay-down-region``."""
+"""What an operator can do with regions: ``python -m services.booking move-region|reopen-region``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Annotated
 import psycopg
 import typer
 
-from services.booking.regions import LeftoversRemain, MoveFailed, lay_down, move, reopen
+from services.booking.regions import MoveFailed, move, reopen
 from services.booking.settings import BookingSettings
 from services.kit.logs import configure_logs
 
@@ -42,11 +42,8 @@ def add_region_commands(app: typer.Typer) -> None:
         except (MoveFailed, psycopg.Error) as trouble:
             typer.echo(f"region {region} was not moved: {str(trouble).strip()}", err=True)
             raise typer.Exit(1) from None
-        except LeftoversRemain as trouble:
-            typer.echo(f"region {region} is moved, but {trouble}; run `lay-down-region {region}`", err=True)
-            raise typer.Exit(1) from None
         for count in counts:
-            typer.echo(f"{count.table:<16}{count.rows:>12,} rows, the same on both sides")
+            typer.echo(f"{count.table:<16}{count.rows:>12,} rows")
         entry = "is not named" if to == HOME else f"is `{to}`"
         typer.echo(f"moved; it is sold again by processes in whose MARQUEE_REGIONS region {region} {entry}")
 
@@ -58,12 +55,6 @@ def add_region_commands(app: typer.Typer) -> None:
             psycopg.connect(_url(settings, settings.regions.get(region, HOME)), autocommit=True) as connection,
         ):
             reopen(connection, region)
-
-    @app.command("lay-down-region", help="After a move that could not: make nothing of what remains where it was.")
-    def _lay_down(region: Region) -> None:
-        settings = _settings()
-        with _told():
-            lay_down(_url(settings, settings.regions.get(region, HOME)), region)
 
 
 @contextmanager

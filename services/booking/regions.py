@@ -57,10 +57,6 @@ class MoveFailed(Exception):
     """A region could not be moved; everything is as it was. Says why."""
 
 
-class LeftoversRemain(Exception):
-    """The region is moved, but what remains of it where it was could not be laid down."""
-
-
 @dataclass(frozen=True, slots=True)
 class Count:
     """The rows of a table that are a region's, and a hash of all that is in them."""
@@ -71,36 +67,38 @@ class Count:
 
 
 def move(source_url: str, target_url: str, region: int, *, wait: Callable[[], None]) -> list[Count]:
-    """Move ``region``; answers what was copied.
+    """Move ``region``, or finish a move that was cut short after the copy; answers what is there now.
+
+    At no moment is the region open in both databases: it is closed in the new one too, until the old one is laid down.
 
     Args:
         wait: until every process has learnt that the region is closed.
 
     Raises:
         MoveFailed
-        psycopg.Error: a database failed; the region is open again where it was, if that can be reached.
-        LeftoversRemain
+        psycopg.Error: a database failed. Unless it was at the very end, the region is open again where it was.
     """
     with _connected(source_url) as source, _connected(target_url) as target:
         if _identity(source) == _identity(target):
             raise MoveFailed("both are the same database")
-        if not _count(source, "shows", "show_id", region).rows:
+        if not _has_shows(source, region):
             raise MoveFailed(f"there are no shows of region {region} in the database to move from")
-        if _is_closed(source, region):
-            raise MoveFailed(f"region {region} is closed there: it was moved, or is being moved")
-        close(source, region)
-        try:
-            wait()
-            _fence(source, region)
-            counts = _copy(source, target, region)
-        except BaseException:
-            reopen(source, region)
-            raise
-    try:
-        lay_down(source_url, region)
-    except psycopg.Error as error:
-        raise LeftoversRemain(str(error).strip()) from error
-    return counts
+        if not _was_moved(source, region):
+            if _is_closed(source, region):
+                raise MoveFailed(f"region {region} is being moved; if that was killed, `reopen-region` first")
+            close(source, region)
+            try:
+                wait()
+                _fence(source, region)
+                _copy(source, target, region)
+            except BaseException:
+                reopen(source, region)
+                raise
+            _lay_down(source, region)
+        elif not _has_shows(target, region):
+            raise MoveFailed(f"region {region} was moved from there to another database")
+        target.execute("DELETE FROM closed_regions WHERE region = %s AND moved_at IS NULL", (region,))
+        return [_count(target, table, column, region) for table, column in TABLES.items()]
 
 
 def close(connection: Connection, region: int) -> None:
@@ -115,10 +113,7 @@ def reopen(connection: Connection, region: int) -> None:
     Raises:
         MoveFailed: it came to its end.
     """
-    moved = connection.execute(
-        "SELECT FROM closed_regions WHERE region = %s AND moved_at IS NOT NULL", (region,)
-    ).fetchone()
-    if moved is not None:
+    if _was_moved(connection, region):
         raise MoveFailed(f"region {region} was moved from there; what remains of it is old")
     _unfence(connection, region)
     connection.execute("DELETE FROM closed_regions WHERE region = %s", (region,))
@@ -144,26 +139,31 @@ def _unfence(connection: Connection, region: int) -> None:
         _patiently(connection, f"DROP TRIGGER IF EXISTS {_trigger(region)} ON {table}")
 
 
-def _copy(source: Connection, target: Connection, region: int) -> list[Count]:
-    """Copy everything in one transaction of the target, which is committed when both sides agree."""
+def _copy(source: Connection, target: Connection, region: int) -> None:
+    """Copy everything in one transaction of the target, which is committed, still closed, when both sides agree."""
     source.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
     try:
         _unfence(target, region)  # it may have been moved away from there once
         with target.transaction():
-            target.execute("DELETE FROM closed_regions WHERE region = %s", (region,))
+            target.execute(
+                """
+                INSERT INTO closed_regions (region)
+                VALUES (%s)
+                ON CONFLICT (region) DO UPDATE
+                SET moved_at = NULL
+                """,
+                (region,),
+            )
             for table, column in TABLES.items():
                 target.execute(f"DELETE FROM {table} WHERE {_is_of(region, column)}")  # an earlier try's, or move's
             _copy_layouts(source, target, region)
-            counts = []
             for table, column in TABLES.items():
                 _copy_table(source, target, table, _is_of(region, column))
                 here, there = (_count(each, table, column, region) for each in (source, target))
                 if here != there:
                     raise MoveFailed(f"{table} differs after copying: {here.rows} rows became {there.rows}")
-                counts.append(there)
     finally:
         source.execute("ROLLBACK")
-    return counts
 
 
 def _copy_table(source: Connection, target: Connection, table: str, condition: str) -> None:
@@ -188,9 +188,9 @@ def _copy_layouts(source: Connection, target: Connection, region: int) -> None:
         target.execute("INSERT INTO layouts (layout_id, layout) VALUES (%s, %s) ON CONFLICT DO NOTHING", row)
 
 
-def lay_down(url: str, region: int) -> None:
-    """What remains of a region that was moved is nobody's: its holds do not run out, and lists do not show it twice."""
-    with _connected(url) as source, source.transaction():
+def _lay_down(source: Connection, region: int) -> None:
+    """From here on what remains is nobody's: closed for ever, in no list, its holds do not run out."""
+    with source.transaction():
         source.execute(sql.SQL("SET LOCAL {} = 'on'").format(sql.SQL(MOVING)))
         source.execute("UPDATE closed_regions SET moved_at = clock_timestamp() WHERE region = %s", (region,))
         source.execute(f"UPDATE reservations SET holding = false WHERE holding AND {_is_of(region)}")
@@ -228,6 +228,15 @@ def _columns(connection: Connection, table: str) -> list[str]:
 
 def _is_closed(connection: Connection, region: int) -> bool:
     return connection.execute("SELECT FROM closed_regions WHERE region = %s", (region,)).fetchone() is not None
+
+
+def _was_moved(connection: Connection, region: int) -> bool:
+    moved = "SELECT FROM closed_regions WHERE region = %s AND moved_at IS NOT NULL"
+    return connection.execute(moved, (region,)).fetchone() is not None
+
+
+def _has_shows(connection: Connection, region: int) -> bool:
+    return connection.execute(f"SELECT FROM shows WHERE {_is_of(region)} LIMIT 1").fetchone() is not None
 
 
 def _identity(connection: Connection) -> Any:

@@ -205,6 +205,8 @@ async def test_a_region_moves_with_all_that_was_sold_while_the_others_go_on(
             assert await before.desk.holds.expire_due() == []
             code, said = await command(home, north, keys, "reopen-region", str(NORTH), moved=False)
             assert (code, said.strip()) == (1, "region 9 was moved from there; what remains of it is old")
+            code, said = await command(home, north, keys, "move-region", str(NORTH), "north", moved=False)
+            assert code == 0, said  # nothing is left to finish
 
             code, said = await command(home, north, keys, "move-region", str(NORTH), "home", moved=True)
             assert code == 0, said
@@ -222,6 +224,40 @@ async def stale_wish(house: House, show_id: UUID) -> HoldWish:
     assert show is not None
     seat = show.layout.by_label["B2"].seat_no
     return HoldWish(show_id, show.version, uuid4(), uuid4(), b"", uuid4(), (seat,), (), b"", 0)
+
+
+async def test_a_move_that_was_killed_after_the_copy_is_open_in_one_database_only(
+    migrated_database_url: DatabaseFactory, keys: TestKeys
+) -> None:
+    home, north = migrated_database_url("booking"), migrated_database_url("booking")
+    async with booking_house(home, "", keys, **directory(north, moved=False)) as house:
+        show_id = await house.add_show(region=NORTH)
+        await house.hold(uuid4(), show_id, "A1")
+    # Its last step cannot be done, and neither can it be undone: as if it had been killed between the two.
+    with psycopg.connect(home) as connection:
+        connection.execute("CREATE RULE kept AS ON UPDATE TO closed_regions DO INSTEAD SELECT 1 / 0")
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        await asyncio.to_thread(move, home, north, NORTH, wait=lambda: None)
+    for url in (home, north):
+        assert rows(url, "SELECT region FROM closed_regions") == [(NORTH,)]
+        assert rows(url, "SELECT count(*) FROM seat_claims") == [(1,)]
+    with psycopg.connect(home) as connection:
+        connection.execute("DROP RULE kept ON closed_regions")
+    with pytest.raises(MoveFailed, match="`reopen-region` first"):
+        await asyncio.to_thread(move, home, north, NORTH, wait=lambda: None)
+    code, said = await command(home, north, keys, "reopen-region", str(NORTH), moved=False)
+    assert code == 0, said
+    async with (
+        booking_house(home, "", keys, **directory(north, moved=False)) as right,
+        booking_house(home, "", keys, **directory(north, moved=True)) as wrong,
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await wrong.hold(uuid4(), show_id, "A2")
+        assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+        await right.hold(uuid4(), show_id, "A2")
+    await asyncio.to_thread(move, home, north, NORTH, wait=lambda: None)
+    assert rows(north, "SELECT count(*) FROM seat_claims") == [(2,)]
+    assert rows(north, "SELECT region FROM closed_regions") == []
 
 
 async def test_a_move_that_fails_leaves_the_region_where_it_was(
