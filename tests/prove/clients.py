@@ -54,11 +54,13 @@ class Record:
     Args:
         codes: every answer that was not OK, by code or reason.
         surprises: answers that no client should ever get: they say neither no nor later.
+        longest_wait: the longest call, as a multiple of its deadline.
     """
 
     history: History = field(default_factory=History)
     codes: Counter[str] = field(default_factory=Counter)
     surprises: list[str] = field(default_factory=list)
+    longest_wait: float = 0.0
 
 
 @dataclass
@@ -95,6 +97,7 @@ class Client:
         try:
             while True:
                 tries += 1
+                called = time.monotonic()
                 try:
                     answer = await method(request, metadata=self.person.metadata, timeout=timeout_s)
                     outcome = Outcome.OK
@@ -108,6 +111,9 @@ class Client:
                     if error.code() not in PASSING:
                         what = f"{type(request).__name__}: {error.code().name} {reason} {error.details()}"
                         self.record.surprises.append(what)
+                finally:
+                    waited = (time.monotonic() - called) / timeout_s
+                    self.record.longest_wait = max(self.record.longest_wait, waited)
                 if once or time.monotonic() + pause > deadline:
                     raise GaveUp(type(request).__name__)
                 await asyncio.sleep(pause * random.uniform(0.7, 1.3))

@@ -20,11 +20,13 @@ from tests.prove.workers import Worker, booking_workers, leader
 STOPS = 50
 OF_CAPTURES = 10
 """Of the stops: those of the process that takes captures."""
-EXTRA = 5
+VICTIMS = 5
 """Processes that are stopped in the middle of a booking, several at a time."""
+PATIENT = {"MARQUEE_HOLD_SECONDS": "300"}
+"""Two more processes, whose holds last: who got the seat there still has it when the stopped process goes on."""
 MOST_TRIES = 4
 """Stops for each one that counts; what was done in time before the stop does not."""
-INTO_A_BOOKING_S, INTO_A_CAPTURE_S = 0.006, 0.04
+INTO_A_BOOKING_S, INTO_A_CAPTURE_S = 0.02, 0.03
 LEAD_IS_LOST_S = 6.5
 """PostgreSQL ends the session of a leader that says nothing for 5 s."""
 PATIENCE_S = 40.0
@@ -97,6 +99,7 @@ async def stop_a_booking(sale: Sale, victim: Worker, other: Worker, show: ShowOn
             stops.refuse(f"payment refused: {refused.reason}")
         else:
             stops.problems.append(f"booking {made.booking_id} could be paid although {won.reservation_id} has the seat")
+    await winner.release(won)
 
 
 async def stop_a_capture(sale: Sale, workers: list[Worker], show: ShowOnSale, seat: str, stops: Stops) -> None:
@@ -105,11 +108,12 @@ async def stop_a_capture(sale: Sale, workers: list[Worker], show: ShowOnSale, se
     if victim is None:
         await asyncio.sleep(0.5)
         return
-    other = next(worker for worker in workers if worker is not victim)
+    quick = next(worker for worker in workers[:-2] if worker is not victim)
+    other = next(worker for worker in workers[-2:] if worker is not victim)
     loser, winner = sale.crowd.new("pays while captures stop"), sale.crowd.new("gets the seat meanwhile")
-    held = await loser.ask(Act.HOLD, other.booking.CreateReservation, hold_wish(show.show_id, seat))
+    held = await loser.ask(Act.HOLD, quick.booking.CreateReservation, hold_wish(show.show_id, seat))
     wish = booking_v1.CreateBookingRequest(request_id=held.reservation_id, reservation_id=held.reservation_id)
-    booking = await loser.ask(Act.BOOK, other.booking.CreateBooking, wish)
+    booking = await loser.ask(Act.BOOK, quick.booking.CreateBooking, wish)
     order = (await loser.initiate(booking)).provider_order_id
     await loser.pay(order)
     await asyncio.sleep(sale.stage.randomly.uniform(0.0, INTO_A_CAPTURE_S))
@@ -140,6 +144,7 @@ async def stop_a_capture(sale: Sale, workers: list[Worker], show: ShowOnSale, se
                 stops.refuse("capture refused: LATE, and paid back")
             else:
                 stops.problems.append(f"the capture of {booking.booking_id} was {outcome[0][0]}; another has the seat")
+            await winner.release(won)
             return
         await asyncio.sleep(0.2)
     stops.problems.append(f"nobody took the capture of {booking.booking_id} within {PATIENCE_S:.0f} s")
@@ -147,12 +152,12 @@ async def stop_a_capture(sale: Sale, workers: list[Worker], show: ShowOnSale, se
 
 async def run(context: Context) -> Result:
     of_bookings, of_captures = Stops(), Stops()
-    hall = Hall(shows=EXTRA + 1, rows=20, seats_a_row=20)
+    hall = Hall(shows=VICTIMS + 1, rows=20, seats_a_row=20)
     async with (
         open_sale(context.folder, seed=context.seed, pace=PACE, hall=hall, viewers_a_show=1) as sale,
-        booking_workers(sale.stage, EXTRA + 1) as workers,
+        booking_workers(sale.stage, [{}] * VICTIMS + [PATIENT] * 2) as workers,
     ):
-        *victims, untouched = workers[1:]
+        *victims, untouched, _ = workers[1:]
 
         async def one_after_the_other(number: int, victim: Worker) -> None:
             show = sale.stage.shows[number]

@@ -9,8 +9,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import psutil  # type: ignore[import-untyped]
 import psycopg
 import redis.asyncio as redis
+from redis.exceptions import ResponseError
 
 from marquee.payment import v1 as payment_v1
 from tests.prove.buyers import Crowd
@@ -22,8 +24,6 @@ PROBE_PAUSE_S = 0.2
 VIEWERS_RIGHT_WITHIN_S = 10.0
 CAPTURES_IN_BETWEEN = 4
 AIM_S = 5.0
-JUNK, JUNK_BYTES = "junk", 8 * 1024
-ROOM_LEFT_BYTES = 512 * 1024
 
 
 End = Callable[[], Awaitable[None]]
@@ -159,14 +159,17 @@ async def _payments_on(bus: redis.Redis) -> set[str]:
 
 
 def stopped(part: str) -> Callable[[Crowd], Awaitable[End]]:
-    """SIGSTOP: it keeps its connections and answers nothing, until it goes on."""
+    """SIGSTOP, with all its own processes: it keeps its connections and answers nothing, until it goes on."""
 
     async def strike(crowd: Crowd) -> End:
-        process = crowd.stage.stack.part(part)
-        process.freeze()
+        main = psutil.Process(crowd.stage.stack.part(part).pid)
+        processes = [main, *main.children(recursive=True)]
+        for process in processes:
+            process.suspend()
 
         async def end() -> None:
-            process.thaw()
+            for process in processes:
+                process.resume()
 
         return end
 
@@ -174,7 +177,7 @@ def stopped(part: str) -> Callable[[Crowd], Awaitable[End]]:
 
 
 def full(part: str) -> Callable[[Crowd], Awaitable[End]]:
-    """A Valkey whose memory is used up, and which then refuses to write (``noeviction``)."""
+    """A Valkey whose memory is used up, and which then refuses to write (``noeviction``) all that needs more."""
 
     async def strike(crowd: Crowd) -> End:
         url = crowd.stage.stack.url(part)
@@ -182,18 +185,15 @@ def full(part: str) -> Callable[[Crowd], Awaitable[End]]:
             policy: Any = await client.config_get("maxmemory*")
             used: Any = await client.info("memory")
             await client.config_set("maxmemory-policy", "noeviction")
-            await client.config_set("maxmemory", int(used["used_memory"]) + ROOM_LEFT_BYTES)
-            with suppress(redis.ResponseError):  # OOM command not allowed when used memory > 'maxmemory'
-                for number in range(10 * ROOM_LEFT_BYTES // JUNK_BYTES):
-                    await client.set(f"{JUNK}:{number}", b"x" * JUNK_BYTES)
+            await client.config_set("maxmemory", int(used["used_memory"]) // 2)
+            with suppress(ResponseError):  # OOM command not allowed when used memory > 'maxmemory'
+                await client.set("one more", "thing")
                 raise AssertionError(f"the {part} is not full")
 
         async def end() -> None:
             async with redis.Redis.from_url(url, protocol=2) as client:
                 await client.config_set("maxmemory", policy["maxmemory"])
                 await client.config_set("maxmemory-policy", policy["maxmemory-policy"])
-                async for key in client.scan_iter(f"{JUNK}:*", count=1000):
-                    await client.delete(key)
 
         return end
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 
@@ -47,19 +47,19 @@ async def leader(stage: Stage, workers: list[Worker]) -> Worker | None:
 
 
 @asynccontextmanager
-async def booking_workers(stage: Stage, count: int) -> AsyncIterator[list[Worker]]:
-    """The stack's own process of booking, and ``count`` more."""
+async def booking_workers(stage: Stage, more: Sequence[Mapping[str, str]]) -> AsyncIterator[list[Worker]]:
+    """The stack's own process of booking, and one more for each of ``more``: what its environment has besides."""
     main = stage.stack.part("booking")
     async with AsyncExitStack() as cleanup:
         workers = []
-        for number in range(count + 1):
+        for number, variables in enumerate(({}, *more)):
             process, address = main, stage.stack.address("booking")
             if number:
                 address = f"127.0.0.1:{ports.pick()}"
                 part = replace(
                     main.part,
                     name=f"booking-{number}",
-                    env={**main.part.env, "MARQUEE_LISTEN": address},
+                    env={**main.part.env, **variables, "MARQUEE_LISTEN": address},
                     probe=probes.grpc_health(address),
                     address=address,
                     patience_s=60,
