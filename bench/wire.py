@@ -102,8 +102,9 @@ async def _run(load: Load) -> Measured:
     for flight in flights:
         flight.begin()
     done = asyncio.gather(*(flight.done for flight in flights))
-    lost = asyncio.gather(*(link.lost for link in links))
-    await asyncio.wait((done, lost), timeout=GIVE_UP_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait(
+        (done, *(link.lost for link in links)), timeout=GIVE_UP_SECONDS, return_when=asyncio.FIRST_COMPLETED
+    )
     seconds, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF)
     if not done.done():
         raise TimeoutError("a connection was lost, or calls were not answered")
