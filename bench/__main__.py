@@ -12,7 +12,7 @@ import asyncio
 import typer
 from rich.console import Console
 
-from bench import bookings, calls, confirms, machine
+from bench import bookings, calls, confirms, machine, streams_long
 from bench.rounds import Round, report
 from bench.stage import open_stage
 
@@ -38,11 +38,14 @@ async def _run(rounds: int, count: int) -> None:
 
 
 def main(
+    subject: str = typer.Argument("core", help="core, or streams: pushes, lateness, a restart (some minutes)"),
     rounds: int = typer.Option(5, help="measured rounds, after one to warm up"),
     count: int = typer.Option(5_000, help="calls of each kind in a round"),
 ) -> None:
-    """Measure holds, the edge and confirmations against their floors."""
-    asyncio.run(_run(rounds, count))
+    """Measure holds, the edge and confirmations, or the live streams, against their floors."""
+    if subject not in ("core", "streams"):
+        raise typer.BadParameter("must be core or streams", param_hint="subject")
+    asyncio.run(streams_long.run(rounds, count) if subject == "streams" else _run(rounds, count))
 
 
 if __name__ == "__main__":

@@ -75,20 +75,16 @@ def client_core() -> int | None:
 
 
 @asynccontextmanager
-async def open_stage() -> AsyncIterator[Stage]:
-    """Start everything with demo data; nothing of it is left afterwards."""
+async def open_stage(environment: Mapping[str, Mapping[str, str]] | None = None) -> AsyncIterator[Stage]:
+    """Start everything with demo data; nothing of it is left afterwards. ``environment``: more variables, by part."""
     folder = Path(tempfile.mkdtemp(prefix="marquee-bench-"))
-    stack = Stack(folder, rate_limits=False)
+    stack = Stack(folder, rate_limits=False, environment=environment)
     try:
         async with stack, AsyncExitStack() as floors:
             await demo_data.load(stack)
-            taken = set(stack.plan.ports.values())
-            addresses = {}
-            for name in ("echo", "bare"):
-                port = ports.pick(taken)
-                taken.add(port)
-                pid = await floors.enter_async_context(_echo(stack, name, port))
-                addresses[name] = (f"127.0.0.1:{port}", pid)
+            addresses = {
+                name: await floors.enter_async_context(floor(stack, "bench.echo", name)) for name in ("echo", "bare")
+            }
             key = user_keys(stack.home.keys).signing(time.time())
             users = list(tokens.synthetic_access_tokens(key, USERS, "customer", time.time()))
             with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as generators:
@@ -99,11 +95,14 @@ async def open_stage() -> AsyncIterator[Stage]:
 
 
 @asynccontextmanager
-async def _echo(stack: Stack, name: str, port: int) -> AsyncIterator[int]:
+async def floor(stack: Stack, module: str, *arguments: str) -> AsyncIterator[tuple[str, int]]:
+    """A server beside the stack's own, told what booking is told: its address and process id."""
+    port = ports.pick(stack.plan.ports.values())
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "bench.echo", name),
+        *(sys.executable, "-m", module, *arguments),
         env={**stack.env_for("booking"), "MARQUEE_LISTEN": f"127.0.0.1:{port}"},
         stdout=asyncio.subprocess.DEVNULL,
+        start_new_session=True,  # as the stack's parts: Linux shares processors out by session
     )
     try:
         for _ in range(200):
@@ -114,8 +113,8 @@ async def _echo(stack: Stack, name: str, port: int) -> AsyncIterator[int]:
             except OSError:
                 await asyncio.sleep(0.05)
         else:
-            raise SystemExit(f"bench: the {name} service did not start")
-        yield process.pid
+            raise SystemExit(f"bench: {module} did not start")
+        yield f"127.0.0.1:{port}", process.pid
     finally:
         if process.returncode is None:
             process.terminate()
