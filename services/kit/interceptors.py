@@ -54,6 +54,14 @@ class MarqueeInterceptor(grpc.aio.ServerInterceptor):
         self._verifier = verifier
         self._default_deadline_seconds = default_deadline_seconds
         self._wrapped: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+        self._under_way = 0
+        self._one_ended = asyncio.Event()
+
+    async def all_answered(self) -> None:
+        """Until no servicer is at work. What they answered may still wait for callers to read it."""
+        while self._under_way:
+            self._one_ended.clear()
+            await self._one_ended.wait()
 
     async def intercept_service(
         self,
@@ -79,6 +87,7 @@ class MarqueeInterceptor(grpc.aio.ServerInterceptor):
         longest = policy.timeout_seconds or self._default_deadline_seconds
 
         async def answer(raw: bytes, context: Context) -> Any:
+            self._under_way += 1
             try:
                 request = self._enter(policy, raw, context)
                 remaining = context.time_remaining()
@@ -87,6 +96,8 @@ class MarqueeInterceptor(grpc.aio.ServerInterceptor):
                     return await behaviour(request, context)
             except Exception as error:
                 await _abort(context, policy.method, error)
+            finally:
+                self._end()
 
         return grpc.unary_unary_rpc_method_handler(answer, request_deserializer=None, response_serializer=serialize)
 
@@ -94,14 +105,21 @@ class MarqueeInterceptor(grpc.aio.ServerInterceptor):
         behaviour = handler.unary_stream
 
         async def answer(raw: bytes, context: Context) -> AsyncIterator[Any]:
+            self._under_way += 1
             try:
                 request = self._enter(policy, raw, context)
                 async for message in behaviour(request, context):
                     yield message
             except Exception as error:
                 await _abort(context, policy.method, error)
+            finally:
+                self._end()
 
         return grpc.unary_stream_rpc_method_handler(answer, request_deserializer=None, response_serializer=serialize)
+
+    def _end(self) -> None:
+        self._under_way -= 1
+        self._one_ended.set()
 
     def _enter(self, policy: RpcPolicy, raw: bytes, context: Context) -> Message:
         """Everything that comes before the servicer."""

@@ -35,6 +35,10 @@ OPTIONS: Sequence[tuple[str, Any]] = (
     ("grpc.max_metadata_size", 16 * 1024),
 )
 
+UNREAD_SECONDS = 0.5
+"""How long a server that stops waits for answers to be read. A viewer who does not read must not keep the next process
+waiting, and with it all others."""
+
 
 def token_verifier(settings: ServiceSettings) -> TokenVerifier:
     return TokenVerifier(
@@ -58,14 +62,13 @@ class GrpcServer:
         self._settings = settings
         self._services = services
         self._lifecycle = lifecycle
+        self._calls = MarqueeInterceptor(
+            policies_of(map(descriptor_pool.Default().FindServiceByName, services)),
+            token_verifier(settings),
+            default_deadline_seconds=settings.default_deadline_seconds,
+        )
         self.grpc = grpc.aio.server(
-            interceptors=[
-                MarqueeInterceptor(
-                    policies_of(map(descriptor_pool.Default().FindServiceByName, services)),
-                    token_verifier(settings),
-                    default_deadline_seconds=settings.default_deadline_seconds,
-                )
-            ],
+            interceptors=[self._calls],
             options=[*OPTIONS, ("grpc.max_receive_message_length", settings.max_request_bytes)],
         )
         self._health = health_aio.HealthServicer()
@@ -89,7 +92,12 @@ class GrpcServer:
         await self._health.enter_graceful_shutdown()
         await asyncio.sleep(self._settings.drain_seconds if drain_seconds is None else drain_seconds)
         self._lifecycle.draining.set()
-        await self.grpc.stop(self._settings.stop_seconds)
+        stopping = asyncio.ensure_future(self.grpc.stop(self._settings.stop_seconds))
+        answered = asyncio.ensure_future(self._calls.all_answered())
+        await asyncio.wait((stopping, answered), return_when=asyncio.FIRST_COMPLETED)
+        answered.cancel()
+        await self.grpc.stop(UNREAD_SECONDS)
+        await stopping
         log.info("stopped")
 
     async def serve_until_signal(self) -> None:

@@ -16,10 +16,15 @@ from booking_house import House, booking_house
 from fixtures_stores import DatabaseFactory
 from service_harness import TestKeys, reason
 
+from bench import wire
+from bench.streams_crowd import METHOD, Audience, Crowd
+from bench.streams_wire import RedialledLine
 from marquee.booking import v1 as booking_v1
 
 __all__ = ["house", "keys"]
 CHANGES = 500
+STALLED_WINDOW = 128
+"""Bytes of a stream: a snapshot and a few deltas."""
 
 
 @dataclass
@@ -238,3 +243,61 @@ async def test_streams_are_limited_for_a_user(
                     break
                 except grpc.aio.AioRpcError:
                     await asyncio.sleep(0.05)
+
+
+async def end_streams(house: House) -> None:
+    """What the process does when its server drains."""
+    await house.lifecycle.draining.wait()
+    house.desk.live.wake_all()
+
+
+@asynccontextmanager
+async def stalled(house: House, show_id: UUID, count: int) -> AsyncIterator[Crowd]:
+    """Viewers who read a snapshot, and then nothing more."""
+    address = f"127.0.0.1:{house.served.port}"
+    token = house.served.keys.user_token(uuid4())
+    audience = Audience(address, [str(show_id)], [token], count, connections=2, window=STALLED_WINDOW)
+    crowd = Crowd()
+    lines = [RedialledLine(crowd, audience) for _ in range(audience.connections)]
+    try:
+        crowd.enter(audience, lines, [wire.head(address, METHOD, token)])
+        await crowd.all_greeted()
+        yield crowd
+    finally:
+        for line in lines:
+            line.close()
+
+
+async def test_viewers_who_do_not_read_keep_neither_the_others_nor_the_end_of_the_service_waiting(
+    migrated_database_url: DatabaseFactory, valkey_cache: str, keys: TestKeys
+) -> None:
+    url = migrated_database_url("booking")
+    limits = {"most_streams_a_user": 1_000, "stop_seconds": 600.0}
+    async with booking_house(url, valkey_cache, keys, **limits) as house:
+        show_id = await house.add_show()
+        viewer = Viewer(house, show_id)
+        async with watching(viewer), stalled(house, show_id, 20) as crowd:
+            for seat in range(1, 11):
+                await house.hold(uuid4(), show_id, f"A{seat}")
+                await settled(house, show_id, viewer)
+            assert viewer.gaps == 0
+            assert max(each.knows.version for each in crowd.viewers) < 5
+            async with asyncio.timeout(60):
+                await asyncio.gather(house.served.server.stop(drain_seconds=0), end_streams(house))
+            assert (crowd.lost, crowd.refused) == (20, 0)
+
+
+async def test_viewers_who_do_not_read_may_go(
+    migrated_database_url: DatabaseFactory, valkey_cache: str, keys: TestKeys
+) -> None:
+    async with booking_house(migrated_database_url("booking"), valkey_cache, keys, most_streams_a_user=1_000) as house:
+        show_id = await house.add_show()
+        viewer = Viewer(house, show_id)
+        async with watching(viewer):
+            async with stalled(house, show_id, 20):
+                for seat in range(1, 11):
+                    await house.hold(uuid4(), show_id, f"A{seat}")
+                    await settled(house, show_id, viewer)
+            await house.hold(uuid4(), show_id, "B1")
+            await settled(house, show_id, viewer)
+            assert viewer.seen() == (await truth(house, show_id))[1]
