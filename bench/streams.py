@@ -29,7 +29,7 @@ RATIOS = (
     Ratio("pushes a CPU second / raw loop", "pushes a CPU second", ("raw pushes a CPU second",), 0.80),
     Ratio("streams a MiB / raw", "streams a MiB", ("raw streams a MiB",), round(1 / 1.5, 2)),
 )
-FIRST = 100
+FIRST = 20
 """Streams that are open before memory is measured, so that it is a stream's and not the first call's."""
 SETTLE_SECONDS = 2.0
 MEASURED_SECONDS = 10.0

@@ -50,8 +50,8 @@ async def run(rounds: int, count: int) -> None:
             made.append(await streams.round())
             console.print(f"round {number + 1}: {made[-1].line()}")
         report(console, made, RATIOS)
-        found = [*await growth(stage), *await commit_to_viewer(stage, LATE_VIEWERS), *await restart(stage, count)]
-        console.print(table(found))
+        console.print(table(await growth(stage)))
+        console.print(table([*await commit_to_viewer(stage, LATE_VIEWERS), *await restart(stage, count)]))
     console.print(f"machine: {machine.describe()}")
 
 
