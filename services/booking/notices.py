@@ -28,6 +28,11 @@ GATHER_SECONDS = 0.02
 SEND_SECONDS = 1.0
 """A Valkey that has not taken a batch by then does not get it."""
 RETRY_SECONDS = 0.5
+KEEPER_CHANNEL = "marquee:booking"
+"""Always subscribed: without any channel, redis-py checks a connection's health at each subscription by reading from it,
+and two who subscribe at once read at once."""
+LOST = (RedisError, OSError, RuntimeError)
+"""What a connection's end looks like; RuntimeError where somebody reads while it is set up anew."""
 
 
 class Line:
@@ -59,13 +64,13 @@ class Line:
         self.channels.add(channel)
         self._wanted.set()
         if self._pubsub is not None:
-            with suppress(RedisError, OSError):
+            with suppress(*LOST):
                 await self._pubsub.ssubscribe(channel)
 
     async def leave(self, channel: str) -> None:
         self.channels.discard(channel)
         if self._pubsub is not None:
-            with suppress(RedisError, OSError):
+            with suppress(*LOST):
                 await self._pubsub.sunsubscribe(channel)
 
     async def send(self, notices: Sequence[Notice]) -> list[Notice]:
@@ -88,13 +93,14 @@ class Line:
             pubsub = self._client.pubsub()
             try:
                 await pubsub.connect()  # type: ignore[no-untyped-call]
+                await pubsub.subscribe(KEEPER_CHANNEL)
                 self._pubsub = pubsub
                 # One by one: in a cluster, channels of several slots cannot be asked for at once.
                 for channel in list(self.channels):
                     await pubsub.ssubscribe(channel)
                 while True:
                     self._take(await pubsub.get_message(timeout=5.0))
-            except (RedisError, OSError) as error:
+            except LOST as error:
                 log.debug("notices_interrupted", error=type(error).__name__)
             finally:
                 self._pubsub = None
