@@ -29,8 +29,8 @@ SEND_SECONDS = 1.0
 """A Valkey that has not taken a batch by then does not get it."""
 RETRY_SECONDS = 0.5
 KEEPER_CHANNEL = "marquee:booking"
-"""Always subscribed: without any channel, redis-py checks a connection's health at each subscription by reading from it,
-and two who subscribe at once read at once."""
+"""Always subscribed: without any channel, redis-py checks a connection's health at each subscription by reading from
+it, and two who subscribe at once read at once."""
 LOST = (RedisError, OSError, RuntimeError)
 """What a connection's end looks like; RuntimeError where somebody reads while it is set up anew."""
 
