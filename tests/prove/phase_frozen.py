@@ -53,6 +53,14 @@ class Stops:
         self.how[how] = self.how.get(how, 0) + 1
 
 
+WHO_HOLDS = """
+    SELECT state, wait_event, clock_timestamp() - xact_start, left(query, 90)
+    FROM pg_stat_activity
+    WHERE datname = current_database()
+      AND xact_start < clock_timestamp() - interval '1 second'
+"""
+
+
 async def get_it(rival: Buyer, by: Worker, show: ShowOnSale, seat: str) -> booking_v1.Reservation | None:
     """The seat, as soon as it is free; None when it is sold instead."""
     deadline = time.monotonic() + PATIENCE_S
@@ -78,13 +86,17 @@ async def stop_a_booking(sale: Sale, victim: Worker, other: Worker, show: ShowOn
     victim.process.freeze()
     stops.made += 1
     began = time.monotonic()
+    why: object = ()
     try:
         won = await get_it(winner, other, show, seat)
+        if won is None:
+            refusals = [each.reason for each in sale.record.history.operations if each.client == winner.name]
+            why = refusals[-3:], await sale.stage.rows(WHO_HOLDS)
     finally:
         victim.process.thaw()
         stops.longest_s = max(stops.longest_s, time.monotonic() - began)
     if won is None:
-        stops.problems.append(f"nobody got seat {seat} within {PATIENCE_S:.0f} s of a stop")
+        stops.problems.append(f"nobody got seat {seat} within {PATIENCE_S:.0f} s of a stop: {why}")
         booking.cancel()
         return
     stops.stale += won.fence > held.fence
