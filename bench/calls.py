@@ -17,8 +17,8 @@ from marquee.booking import v1 as booking_v1
 SHOWS = 1_500
 RATIOS = (
     Ratio("hold / bare echo", "hold", ("bare echo",), 0.45),
-    Ratio("hold / echo behind the interceptor", "hold", ("echo",), 0.45),
-    Ratio("interceptor / bare echo", "echo", ("bare echo",), 0.75),
+    Ratio("hold / echo behind the door", "hold", ("echo",), 0.45),
+    Ratio("door / bare echo", "echo", ("bare echo",), 0.75),
     Ratio("hold by the edge / direct", "hold by the edge", ("hold", "hold again"), 0.60),
     Ratio("REST / gRPC, both by the edge", "hold by REST", ("hold by the edge",), 0.70),
     Ratio("refusals / wins, of one show", "refused", ("won of one show",), 3.0),

@@ -1,6 +1,6 @@
 """The floors of an RPC: the contract's CreateReservation, answered at once, empty.
 
-``python -m bench.echo echo`` answers behind the kit's whole interceptor, ``bare`` by grpcio alone.
+``python -m bench.echo echo`` answers behind the kit's whole door, ``bare`` by grpcio alone.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ class Stage:
 
     Args:
         users: access tokens of synthetic customers.
-        floors: address and process id of the echo services: ``echo`` behind the kit's interceptor, ``bare`` without.
+        floors: address and process id of the echo services: ``echo`` behind the kit's door, ``bare`` without.
     """
 
     stack: Stack

@@ -19,7 +19,7 @@ from services.catalog.usecases.reading import Library
 from services.kit.caches import open_caches
 from services.kit.clock import Clock, system_clock
 from services.kit.command import service_command
-from services.kit.database import open_engine
+from services.kit.engine import open_engine
 from services.kit.lifecycle import Lifecycle
 from services.kit.paging import PageTokens
 from services.kit.replicas import asked_by_customer, open_reads

@@ -106,7 +106,7 @@ class CatalogServicer(catalog_v1.CatalogServiceServicer):
     async def GetVenue(self, request: catalog_v1.GetVenueRequest, context: Context) -> catalog_v1.Venue:
         return await reading.get_venue(uuid_of(request.venue_id, "venue_id"), library=self._library)
 
-    async def GetLayout(  # type: ignore[override]  # the server sends bytes as they are; see kit.interceptors.serialize
+    async def GetLayout(  # type: ignore[override]  # the server sends bytes as they are; see kit.door.serialize
         self, request: catalog_v1.GetLayoutRequest, context: Context
     ) -> bytes:
         return await reading.get_layout(uuid_of(request.layout_id, "layout_id"), library=self._library)

@@ -1,4 +1,4 @@
-"""PostgreSQL: a psycopg pool for the hot path, a SQLAlchemy engine for ordinary reads and writes.
+"""PostgreSQL: sessions, and a psycopg pool for the hot path. SQLAlchemy, for ordinary reads and writes: ``engine.py``.
 
 URLs are libpq's. ``postgresql://user@one:5432,two:5432/booking?target_session_attrs=read-write`` connects to whichever
 of two servers takes writes, and so finds a promoted replica.
@@ -8,21 +8,33 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from psycopg import AsyncConnection
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.errors import IdleInTransactionSessionTimeout, TransactionTimeout
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from services.kit import arrays
+
+if TYPE_CHECKING:  # whoever needs no SQLAlchemy starts 0.3 s sooner
+    from sqlalchemy.ext.asyncio import AsyncConnection as AlchemyConnection
 
 Connection = AsyncConnection[TupleRow]
 Pool = AsyncConnectionPool[Connection]
 
 SESSION = "-c TimeZone=UTC -c lock_timeout=3000 -c statement_timeout=10000 -c idle_in_transaction_session_timeout=15000"
 """No lock is waited for longer than 3 s, so that one hot show cannot drain a pool."""
+
+SHORT_TRANSACTIONS = "-c transaction_timeout=20000"
+"""For sessions that answer calls: a transaction, with its locks, ends after 20 s whatever its client does. Most that is
+stuck ends sooner by the other limits. But ``idle_in_transaction_session_timeout`` knows only a client that is silent
+between statements, not one that stopped in the middle of several which it sends together. The wait for a synchronous
+standby is not part of it. Sessions that lead, move or export may have long transactions, and not this limit."""
+
+SESSION_ENDED = (IdleInTransactionSessionTimeout, TransactionTimeout)
+"""What a client finds who was silent for too long (stopped, or kept busy) and goes on: its transaction was rolled back
+and its session is over. psycopg does not count them among its operational errors."""
 
 LASTING_PLANS = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off"
 """A statement is planned once in a session, for all values. Without this PostgreSQL would plan each statement on a
@@ -56,7 +68,7 @@ async def open_pool(
     kwargs: dict[str, Any] = {
         "autocommit": True,
         "prepare_threshold": 1,
-        "options": f"{SESSION} {options}",
+        "options": f"{SESSION} {SHORT_TRANSACTIONS} {options}",
         **CONNECTING,
     }
     pool: Pool = AsyncConnectionPool(
@@ -83,25 +95,10 @@ async def _configure(connection: Connection) -> None:
     arrays.register(connection.adapters)
 
 
-def connect_args(url: str) -> dict[str, Any]:
-    """A libpq URL for SQLAlchemy, whose own do not know several hosts."""
-    return {name: value for name, value in conninfo_to_dict(url).items() if value is not None}
-
-
-@asynccontextmanager
-async def open_engine(url: str, *, size: int, wait_seconds: float = 5.0) -> AsyncIterator[AsyncEngine]:
-    """A SQLAlchemy engine on psycopg. Connections are tried before use, so a restarted PostgreSQL costs no error."""
-    engine = create_async_engine(
-        "postgresql+psycopg://",
-        pool_size=size,
-        max_overflow=0,
-        pool_timeout=wait_seconds,
-        pool_pre_ping=True,
-        pool_recycle=3600,
-        hide_parameters=True,  # else an error's text, which is logged, holds the statement's values
-        connect_args={**connect_args(url), "options": SESSION, **CONNECTING},
-    )
-    try:
-        yield engine
-    finally:
-        await engine.dispose()
+async def session_of(connection: Connection | AlchemyConnection) -> Connection:
+    """The session under SQLAlchemy's connection: what it does there belongs to the same transaction."""
+    if isinstance(connection, AsyncConnection):
+        return connection
+    session: Connection | None = (await connection.get_raw_connection()).driver_connection
+    assert session is not None
+    return session

@@ -1,4 +1,4 @@
-"""Refusals: why a call was not done, as values that the domain raises and one interceptor turns into gRPC.
+"""Refusals: why a call was not done, as values that the domain raises and the door turns into gRPC.
 
     Refusal
     ├── InvalidArgument (names fields)
@@ -190,13 +190,10 @@ def to_status(refusal: Refusal) -> status_pb2.Status:
     return status_pb2.Status(code=grpc_code(refusal.reason).value[0], message=refusal.message, details=details)
 
 
-def reason_of(error: grpc.RpcError) -> str:
-    """The reason that another service gave (``NOT_FOUND``), or ``""`` when it gave none."""
-    trailers = error.trailing_metadata() if isinstance(error, grpc.aio.AioRpcError) else None
-    for key, value in trailers or ():
-        if key == "grpc-status-details-bin" and isinstance(value, bytes):
-            for detail in status_pb2.Status.FromString(value).details:
-                info = error_details_pb2.ErrorInfo()
-                if detail.Unpack(info):
-                    return str(info.reason)
+def reason_in(status: status_pb2.Status) -> str:
+    """The reason that a status names (``NOT_FOUND``), or ``""`` when it names none."""
+    for detail in status.details:
+        info = error_details_pb2.ErrorInfo()
+        if detail.Unpack(info):
+            return str(info.reason)
     return ""

@@ -8,13 +8,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from google.protobuf.message import Message
-from sqlalchemy.ext.asyncio import AsyncConnection as AlchemyConnection
 
-from services.kit.database import Connection
+from services.kit.database import Connection, session_of
 from services.kit.errors import RequestIdReused
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection as AlchemyConnection
 
 Answer = TypeVar("Answer", bound=Message)
 
@@ -65,7 +67,7 @@ async def once(
     request_id: str = getattr(request, "request_id", "")
     if not request_id:
         return await effect()
-    session = await _session(connection)
+    session = await session_of(connection)
     await session.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"{caller}/{request_id.lower()}",))
     earlier = await stored_answer(session, caller=caller, request_id=request_id)
     if earlier is not None:
@@ -98,12 +100,3 @@ async def stored_answer(connection: Connection, *, caller: str, request_id: str)
     )
     row = await cursor.fetchone()
     return StoredAnswer(row[0], bytes(row[1]), bytes(row[2])) if row else None
-
-
-async def _session(connection: Connection | AlchemyConnection) -> Connection:
-    """The session under SQLAlchemy's connection: what it does there belongs to the same transaction."""
-    if not isinstance(connection, AlchemyConnection):
-        return connection
-    session: Connection | None = (await connection.get_raw_connection()).driver_connection
-    assert session is not None
-    return session

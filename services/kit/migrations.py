@@ -16,7 +16,7 @@ from alembic.config import Config
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
-from services.kit.database import connect_args
+from services.kit.engine import connect_args
 from services.kit.outbox import OUTBOX, OUTBOX_AHEAD, OUTBOX_SENT, RELAY_ASLEEP
 from services.kit.partitions import partition
 

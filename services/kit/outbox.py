@@ -6,14 +6,16 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from google.protobuf.message import Message
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection as AlchemyConnection
 
 from services.kit.call import current_call
-from services.kit.database import Connection
+from services.kit.database import Connection, session_of
 from services.kit.partitions import CLOCK_DAYS, Partitioned
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection as AlchemyConnection
 
 RELAY_ASLEEP = 7_205_302
 """Advisory lock of a relay that sleeps, so that writers know whether to wake it; any number that nobody else uses."""
@@ -60,22 +62,9 @@ class Event:
         )
 
 
-async def append(connection: Connection, events: Sequence[Event]) -> None:
-    """Add events on a psycopg connection; the caller's transaction commits them with its change."""
+async def append(connection: Connection | AlchemyConnection, events: Sequence[Event]) -> None:
+    """Add events; the caller's transaction commits them with its change."""
     if events:
-        await connection.execute(
+        await (await session_of(connection)).execute(
             INSERT, [list(column) for column in zip(*(event.row() for event in events), strict=True)]
-        )
-
-
-async def append_sql(connection: AlchemyConnection, events: Sequence[Event]) -> None:
-    """The same on a SQLAlchemy connection that is in a transaction."""
-    if events:
-        names = ("topic", "key", "type", "payload", "headers")
-        await connection.execute(
-            text("""
-                INSERT INTO outbox (aggregatetype, aggregateid, type, payload, headers)
-                VALUES (:topic, :key, :type, :payload, CAST(:headers AS jsonb))
-            """),
-            [dict(zip(names, event.row(), strict=True)) for event in events],
         )

@@ -14,7 +14,7 @@ ROLE_WORDS = {edge_v1.ROLE_CUSTOMER: "customer", edge_v1.ROLE_STAFF: "staff", ed
 
 @dataclass(frozen=True, slots=True)
 class RpcPolicy:
-    """What an RPC needs of its caller, as the interceptor asks it."""
+    """What an RPC needs of its caller, as the door asks it."""
 
     method: str
     request: type[message.Message]

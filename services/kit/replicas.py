@@ -19,7 +19,6 @@ from typing import Any, Generic, TypeVar
 
 import psycopg
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
 
 from services.kit.call import Anonymous, UserCaller, current_call
 from services.kit.database import SESSION, Connection
@@ -178,7 +177,7 @@ class Reads(Generic[Source]):
             if asking.done():
                 return asking.result()
             self._follower.lose(TimeoutError())
-        except (psycopg.Error, SQLAlchemyError, OSError) as error:
+        except Exception as error:
             self._follower.lose(error)  # and should the query be wrong, the primary says so
         finally:
             self._abandon(asking)

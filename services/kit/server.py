@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import grpc
 import structlog
@@ -14,7 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
 
-from services.kit.interceptors import MarqueeInterceptor
+from services.kit.door import Door
 from services.kit.lifecycle import Lifecycle
 from services.kit.policies import policies_of
 from services.kit.settings import ServiceSettings
@@ -49,8 +49,26 @@ def token_verifier(settings: ServiceSettings) -> TokenVerifier:
     )
 
 
+class GuardedServer:
+    """What generated code (``add_UserServiceServicer_to_server``) sees of a server: every method it adds is guarded."""
+
+    def __init__(self, server: grpc.aio.Server, door: Door) -> None:
+        self._server = server
+        self._door = door
+
+    def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
+        """Adds nothing: they are the same handlers as those that are added by their names."""
+
+    def add_registered_method_handlers(
+        self, service: str, handlers: Mapping[str, grpc.RpcMethodHandler[Any, Any]]
+    ) -> None:
+        guarded = {name: self._door.guard(f"/{service}/{name}", handler) for name, handler in handlers.items()}
+        self._server.add_registered_method_handlers(service, guarded)
+
+
 class GrpcServer:
-    """One process's server.
+    """One process's server. Servicers are added to ``grpc``; gRPC's own services carry no policy, and the edge does not
+    route them.
 
     Args:
         settings: where to listen, how long to drain.
@@ -62,27 +80,27 @@ class GrpcServer:
         self._settings = settings
         self._services = services
         self._lifecycle = lifecycle
-        self._calls = MarqueeInterceptor(
+        self._door = Door(
             policies_of(map(descriptor_pool.Default().FindServiceByName, services)),
             token_verifier(settings),
             default_deadline_seconds=settings.default_deadline_seconds,
         )
-        self.grpc = grpc.aio.server(
-            interceptors=[self._calls],
-            options=[*OPTIONS, ("grpc.max_receive_message_length", settings.max_request_bytes)],
+        self._server = grpc.aio.server(
+            options=[*OPTIONS, ("grpc.max_receive_message_length", settings.max_request_bytes)]
         )
+        self.grpc = cast(grpc.aio.Server, GuardedServer(self._server, self._door))
         self._health = health_aio.HealthServicer()
         self.port = 0
 
     async def start(self) -> None:
         """Listen; ``port`` tells where. Health says SERVING from here on."""
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self.grpc)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection(
             [*self._services, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME],
-            self.grpc,
+            self._server,
         )
-        self.port = self.grpc.add_insecure_port(self._settings.listen)
-        await self.grpc.start()
+        self.port = self._server.add_insecure_port(self._settings.listen)
+        await self._server.start()
         for name in ("", *self._services):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         log.info("serving", listen=self._settings.listen, port=self.port)
@@ -92,11 +110,11 @@ class GrpcServer:
         await self._health.enter_graceful_shutdown()
         await asyncio.sleep(self._settings.drain_seconds if drain_seconds is None else drain_seconds)
         self._lifecycle.draining.set()
-        stopping = asyncio.ensure_future(self.grpc.stop(self._settings.stop_seconds))
-        answered = asyncio.ensure_future(self._calls.all_answered())
+        stopping = asyncio.ensure_future(self._server.stop(self._settings.stop_seconds))
+        answered = asyncio.ensure_future(self._door.all_answered())
         await asyncio.wait((stopping, answered), return_when=asyncio.FIRST_COMPLETED)
         answered.cancel()
-        await self.grpc.stop(UNREAD_SECONDS)
+        await self._server.stop(UNREAD_SECONDS)
         await stopping
         log.info("stopped")
 

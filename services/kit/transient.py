@@ -29,6 +29,8 @@ def is_transient(error: BaseException) -> bool:
         case psycopg.OperationalError():
             # Without a state it is the connection: refused, lost, timed out, no free one in the pool.
             return error.sqlstate is None or error.sqlstate.startswith(PASSING_SQLSTATES)
+        case psycopg.errors.IdleInTransactionSessionTimeout() | psycopg.errors.TransactionTimeout():
+            return True
         case psycopg.Error(sqlstate=str() as state) if state in MISSING_SCHEMA:
             return True
         case redis.exceptions.DataError():

@@ -11,7 +11,7 @@ import grpc
 from marquee.user import v1 as user_v1
 from services.kit.clock import Clock, system_clock
 from services.kit.command import service_command
-from services.kit.database import open_engine
+from services.kit.engine import open_engine
 from services.kit.lifecycle import Lifecycle
 from services.kit.server import GrpcServer
 from services.user.commands import add_account_commands

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from services.kit.call import UserId
-from services.kit.outbox import append_sql
+from services.kit.outbox import append
 from services.user.domain import Account, Email, Registration, Role, email_of, new_password
 from services.user.passwords import PasswordDesk
 from services.user.store import UserStore
@@ -69,7 +69,7 @@ async def _ensure(wanted: WantedAccount, *, store: UserStore, desk: PasswordDesk
         if new_hash is not None:
             created = await tx.add_known_account(wanted.user_id, registration, new_hash, wanted.roles)
             if created is not None:
-                await append_sql(tx.connection, [user_created(created)])
+                await append(tx.connection, [user_created(created)])
                 return created, True
         account = await tx.lock_account(email)
         if account is None or account.user_id != wanted.user_id:

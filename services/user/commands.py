@@ -9,7 +9,7 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from services.kit.database import open_engine
+from services.kit.engine import open_engine
 from services.kit.errors import Refusal
 from services.kit.logs import configure_logs
 from services.user.accounts import DEMO_ACCOUNTS, AccountTrouble, change_role, ensure_accounts

@@ -13,7 +13,7 @@ from marquee.user import v1 as user_v1
 from services.kit.call import UserCaller, UserId
 from services.kit.errors import NotFound, RequestIdReused
 from services.kit.idempotency import once
-from services.kit.outbox import Event, append_sql
+from services.kit.outbox import Event, append
 from services.user.domain import (
     Account,
     Email,
@@ -100,7 +100,7 @@ async def register(
                 account = await tx.add_account(registration, password_hash)
                 if account is None:
                     raise EmailTaken
-                await append_sql(tx.connection, [user_created(account)])
+                await append(tx.connection, [user_created(account)])
                 created.append(account)
                 return user_v1.User(user_id=account.user_id)
 

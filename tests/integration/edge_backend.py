@@ -100,7 +100,7 @@ async def start(contracts: Contracts) -> tuple[Backend, grpc.aio.Server]:
 
 
 def refusing(code: int, reason: str, message: str, field: str = "") -> Answer:
-    """An answer as the services' error interceptor gives it."""
+    """An answer as the services' door gives it."""
 
     async def refuse(_: Message, context: Context) -> Message:
         status = status_pb2.Status(code=code, message=message)

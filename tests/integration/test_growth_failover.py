@@ -23,7 +23,7 @@ from sqlalchemy import text
 from test_booking_watch import Viewer, truth, watching
 
 from marquee.booking import v1 as booking_v1
-from services.kit.database import open_engine
+from services.kit.engine import open_engine
 from tests.integration.test_growth_replicas import until
 
 __all__ = ["keys"]

@@ -13,7 +13,7 @@ import pytest
 from argon2 import PasswordHasher
 
 from marquee.user import v1 as user_v1
-from services.kit.database import open_engine
+from services.kit.engine import open_engine
 from services.user.accounts import DEMO_ACCOUNTS, DEMO_PASSWORD, AccountTrouble, change_role, ensure_accounts
 from services.user.domain import Role, email_of
 from services.user.passwords import open_passwords

@@ -12,7 +12,7 @@ import grpc
 import pytest
 
 from marquee.user import v1 as user_v1
-from services.kit.database import open_engine
+from services.kit.engine import open_engine
 from services.user.store import UserStore
 from tests.integration.service_harness import reason
 from tests.integration.user_service import (

@@ -100,7 +100,7 @@ def test_an_id_is_never_a_card(number: int) -> None:
 def test_whatever_decodes_passes_or_is_refused_with_its_field(raw: bytes) -> None:
     try:
         request = user_v1.RegisterRequest.FromString(raw)
-    except Exception:  # not a message at all: the interceptor's case
+    except Exception:  # not a message at all: the door's case
         return
     try:
         validate(request, raw)

@@ -20,7 +20,7 @@ from services.catalog.usecases.renaming import announce_shows
 from services.kit.caches import EVENT
 from services.kit.call import UserId
 from services.kit.idempotency import once
-from services.kit.outbox import append_sql
+from services.kit.outbox import append
 
 
 async def create_event(request: catalog_v1.CreateEventRequest, *, by: UserId, desk: Desk) -> catalog_v1.Event:
@@ -105,5 +105,5 @@ async def list_all_events(state: TitleState | None, where: Where, *, desk: Desk)
 async def _announce_event(change: Change, event: Event) -> catalog_v1.Event:
     message = event_message(event)
     change.makes_stale(EVENT, [event.event_id])
-    await append_sql(change.connection, [changed(message)])
+    await append(change.connection, [changed(message)])
     return message

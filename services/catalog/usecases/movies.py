@@ -20,7 +20,7 @@ from services.catalog.usecases.renaming import announce_shows
 from services.kit.caches import MOVIE
 from services.kit.call import UserId
 from services.kit.idempotency import once
-from services.kit.outbox import append_sql
+from services.kit.outbox import append
 
 
 async def create_movie(request: catalog_v1.CreateMovieRequest, *, by: UserId, desk: Desk) -> catalog_v1.Movie:
@@ -106,5 +106,5 @@ async def list_all_movies(state: TitleState | None, where: Where, *, desk: Desk)
 async def _announce_movie(change: Change, movie: Movie) -> catalog_v1.Movie:
     message = movie_message(movie)
     change.makes_stale(MOVIE, [movie.movie_id])
-    await append_sql(change.connection, [changed(message)])
+    await append(change.connection, [changed(message)])
     return message

@@ -10,7 +10,7 @@ from services.catalog.messages.shows import show_message
 from services.catalog.store import shows
 from services.catalog.usecases.desk import Change
 from services.kit.caches import SHOW
-from services.kit.outbox import append_sql
+from services.kit.outbox import append
 
 
 async def announce_shows(
@@ -26,4 +26,4 @@ async def announce_shows(
         change.connection, now=now, title_id=title_id, venue_id=venue_id, screen_id=screen_id
     )
     change.makes_stale(SHOW, [each.show.show_id for each in renamed])
-    await append_sql(change.connection, [changed(show_message(each)) for each in renamed])
+    await append(change.connection, [changed(show_message(each)) for each in renamed])

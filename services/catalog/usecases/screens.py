@@ -20,7 +20,7 @@ from services.catalog.usecases.renaming import announce_shows
 from services.kit.caches import VENUE
 from services.kit.call import UserId
 from services.kit.idempotency import once
-from services.kit.outbox import append_sql
+from services.kit.outbox import append
 
 
 async def create_screen(request: catalog_v1.CreateScreenRequest, *, by: UserId, desk: Desk) -> catalog_v1.Screen:
@@ -145,5 +145,5 @@ async def list_screens(venue_id: UUID, *, desk: Desk) -> list[Screen]:
 async def _announce(change: Change, screen: Screen) -> catalog_v1.Screen:
     message = screen_message(screen)
     change.makes_stale(VENUE, [screen.venue_id])
-    await append_sql(change.connection, [changed(message)])
+    await append(change.connection, [changed(message)])
     return message

@@ -39,7 +39,7 @@ from services.kit.call import UserId
 from services.kit.errors import InvalidArgument
 from services.kit.idempotency import once
 from services.kit.ids import new_show_id
-from services.kit.outbox import append_sql
+from services.kit.outbox import append
 
 LOCK = "FOR NO KEY UPDATE OF shows"
 Plans = Mapping[str, catalog_v1.ShowPlan]
@@ -131,7 +131,7 @@ async def update_show(request: catalog_v1.UpdateShowRequest, *, by: UserId, desk
             await shows.save_show(change.connection, show)
             message = show_message(replace(named, show=show))
             change.makes_stale(SHOW, [show_id])
-            await append_sql(change.connection, [changed(message)])
+            await append(change.connection, [changed(message)])
             return message
 
         return await once(change.connection, caller=by, request=request, answer_type=catalog_v1.Show, effect=effect)
@@ -156,7 +156,7 @@ async def cancel_show(request: catalog_v1.CancelShowRequest, *, by: UserId, desk
             await shows.save_show(change.connection, show)
             message = show_message(replace(named, show=show))
             change.makes_stale(SHOW, [show_id])
-            await append_sql(change.connection, [changed(message, reason=request.reason)])
+            await append(change.connection, [changed(message, reason=request.reason)])
             return message
 
         return await once(change.connection, caller=by, request=request, answer_type=catalog_v1.Show, effect=effect)
@@ -190,7 +190,7 @@ async def _schedule(connection: AsyncConnection, plans: Plans, now: datetime) ->
             raise ScreenBusy(f"{fields[0]}.screen_id") from None
         raise
     messages = [show_message(each) for each in named]
-    await append_sql(connection, [changed(message) for message in messages])
+    await append(connection, [changed(message) for message in messages])
     return messages
 
 

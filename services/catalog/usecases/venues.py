@@ -21,7 +21,7 @@ from services.kit.caches import VENUE
 from services.kit.call import UserId
 from services.kit.errors import InvalidArgument
 from services.kit.idempotency import once
-from services.kit.outbox import append_sql
+from services.kit.outbox import append
 
 
 async def create_venue(request: catalog_v1.CreateVenueRequest, *, by: UserId, desk: Desk) -> catalog_v1.Venue:
@@ -114,5 +114,5 @@ async def list_all_venues(city_id: str, where: Where, *, desk: Desk) -> Page[Ven
 async def _announce(change: Change, venue: Venue) -> catalog_v1.Venue:
     message = venue_message(venue)
     change.makes_stale(VENUE, [venue.venue_id])
-    await append_sql(change.connection, [changed(message)])
+    await append(change.connection, [changed(message)])
     return message

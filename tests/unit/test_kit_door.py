@@ -14,11 +14,13 @@ import sqlalchemy.exc
 from google.protobuf import empty_pb2
 
 from marquee.user import v1 as user_v1
+from services.kit import engine  # noqa: F401 - says what to tell of SQLAlchemy's errors
 from services.kit.call import Anonymous, ServiceCaller, UserCaller, UserId, current_call
+from services.kit.door import authorize
 from services.kit.errors import NotFound, Overloaded, PermissionDenied, Refusal, Unauthenticated, reason_name
-from services.kit.interceptors import as_refusal, authorize
 from services.kit.policies import RpcPolicy
 from services.kit.settings import ServiceSettings
+from services.kit.surprises import as_refusal
 from tests.integration.service_harness import Served, TestKeys, fields, reason, retry_after, serving
 
 USER = "6f0f6f3c-0000-4000-8000-000000000001"

@@ -1,37 +1,35 @@
 """What happens around every call: request id, size, deadline, authentication, authorization, validation, errors.
 
-One interceptor does it all, because in Python each further one costs a coroutine a call. The steps stand in the
-order in which they run.
+One function does it all, because in Python each further step of its own costs a coroutine a call. The steps stand in
+the order in which they run.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import re
+import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import grpc
-import psycopg
-import psycopg_pool
-import sqlalchemy.exc
 import structlog
 from google.protobuf.message import DecodeError, Message
 
+from services.kit.admission import Admission
 from services.kit.call import Anonymous, Call, Caller, ServiceCaller, UserCaller, enter_call
 from services.kit.errors import (
-    DeadlineExceeded,
     InvalidArgument,
     PermissionDenied,
-    Refusal,
     RequestTooLarge,
     Unauthenticated,
-    Unavailable,
     grpc_code,
     to_status,
 )
 from services.kit.policies import RpcPolicy
+from services.kit.surprises import as_refusal
 from services.kit.tokens import TokenVerifier
 from services.kit.validation import validate
 
@@ -39,13 +37,14 @@ log = structlog.get_logger()
 
 Context = grpc.aio.ServicerContext[Any, Any]
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,128}")
-LEAST_SECONDS = 0.001
-OPEN_SERVICES = ("/grpc.health.v1.Health/", "/grpc.reflection.")
-"""gRPC's own services, which carry no policy. The edge does not route them."""
 
 
-class MarqueeInterceptor(grpc.aio.ServerInterceptor):
-    """Applies the contract's policy to every call; only gRPC's own services pass without one."""
+class Door:
+    """Applies the contract's policy to every call of the services that are put behind it.
+
+    Methods are wrapped once, when they are added to a server. A gRPC interceptor would be asked at every call, in a
+    coroutine of its own.
+    """
 
     def __init__(
         self, policies: Mapping[str, RpcPolicy], verifier: TokenVerifier, *, default_deadline_seconds: float
@@ -53,7 +52,7 @@ class MarqueeInterceptor(grpc.aio.ServerInterceptor):
         self._policies = policies
         self._verifier = verifier
         self._default_deadline_seconds = default_deadline_seconds
-        self._wrapped: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+        self._admission = Admission(time.monotonic)
         self._under_way = 0
         self._one_ended = asyncio.Event()
 
@@ -63,24 +62,16 @@ class MarqueeInterceptor(grpc.aio.ServerInterceptor):
             self._one_ended.clear()
             await self._one_ended.wait()
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        method = handler_call_details.method
-        wrapped = self._wrapped.get(method)
-        if wrapped is not None:
-            return wrapped
-        handler = await continuation(handler_call_details)
+    def guard(self, method: str, handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMethodHandler[Any, Any]:
+        """``handler`` behind the door.
+
+        Raises:
+            LookupError: the contract has no policy for ``method`` (its full name); nothing is public by accident.
+        """
         policy = self._policies.get(method)
-        if handler is None or method.startswith(OPEN_SERVICES):
-            return handler
         if policy is None:
             raise LookupError(f"{method} is served, but its service was not named to the server")
-        wrapped = self._stream(policy, handler) if handler.response_streaming else self._unary(policy, handler)
-        self._wrapped[method] = wrapped
-        return wrapped
+        return self._stream(policy, handler) if handler.response_streaming else self._unary(policy, handler)
 
     def _unary(self, policy: RpcPolicy, handler: Any) -> grpc.RpcMethodHandler[Any, Any]:
         behaviour = handler.unary_unary
@@ -88,15 +79,19 @@ class MarqueeInterceptor(grpc.aio.ServerInterceptor):
 
         async def answer(raw: bytes, context: Context) -> Any:
             self._under_way += 1
+            entered = None
             try:
                 request = self._enter(policy, raw, context)
                 remaining = context.time_remaining()
-                seconds = longest if remaining is None else max(LEAST_SECONDS, min(remaining, longest))
+                seconds = longest if remaining is None else min(remaining, longest)
+                entered = self._admission.enter(policy.method, seconds)
                 async with asyncio.timeout(seconds):
                     return await behaviour(request, context)
             except Exception as error:
                 await _abort(context, policy.method, error)
             finally:
+                if entered is not None:
+                    self._admission.leave(policy.method, entered)
                 self._end()
 
         return grpc.unary_unary_rpc_method_handler(answer, request_deserializer=None, response_serializer=serialize)
@@ -193,34 +188,9 @@ async def _abort(context: Context, method: str, error: Exception) -> None:
         *(context.trailing_metadata() or ()),
         ("grpc-status-details-bin", to_status(refusal).SerializeToString()),
     ]
+    if refusal.retry_after_seconds is not None:
+        trailing.append(("retry-after", str(math.ceil(refusal.retry_after_seconds))))
     await context.abort(code, refusal.message, tuple(trailing))
-
-
-def as_refusal(error: Exception) -> Refusal:
-    """What to tell the caller of an error that no use case expected."""
-    match error:
-        case Refusal():
-            return error
-        case TimeoutError() | psycopg.errors.QueryCanceled():
-            return DeadlineExceeded("this took too long; try again")
-        case (
-            psycopg.OperationalError()
-            | psycopg.InterfaceError()
-            | psycopg_pool.PoolTimeout()
-            | psycopg_pool.TooManyRequests()
-            | sqlalchemy.exc.OperationalError()
-            | sqlalchemy.exc.InterfaceError()
-            | sqlalchemy.exc.TimeoutError()
-            | ConnectionError()
-        ):
-            return Unavailable("the service cannot answer just now; try again", retry_after_seconds=1)
-        case grpc.aio.AioRpcError() if error.code() in (
-            grpc.StatusCode.UNAVAILABLE,
-            grpc.StatusCode.DEADLINE_EXCEEDED,
-            grpc.StatusCode.CANCELLED,
-        ):
-            return Unavailable("a service that this needs cannot answer just now; try again", retry_after_seconds=1)
-    return Refusal("something went wrong on our side; it is logged with this request's id")
 
 
 def _text(metadata: Mapping[str, str | bytes], key: str) -> str:
