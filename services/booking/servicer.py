@@ -15,8 +15,8 @@ from services.booking import streams, usecases
 from services.booking.desks import Desks
 from services.booking.settings import BookingSettings
 from services.booking.streams import StreamLimits
-from services.kit.call import UserId, calling_user, current_call
-from services.kit.errors import InvalidPageToken
+from services.kit.call import calling_user, current_call
+from services.kit.errors import InvalidPageToken, Refusal, to_status
 from services.kit.lifecycle import Lifecycle
 from services.kit.paging import PageTokens
 
@@ -134,10 +134,18 @@ class BookingInternalServicer(booking_v1.BookingInternalServiceServicer):
     def __init__(self, desks: Desks) -> None:
         self._desks = desks
 
-    async def GetPayable(self, request: booking_v1.GetPayableRequest, context: Context) -> booking_v1.Payable:
-        user_id = UserId(str(UUID(request.user_id)))
-        return await usecases.get_payable(
-            UUID(request.booking_id), user_id, desk=self._desks.of(UUID(request.booking_id))
+    async def GetPayables(
+        self, request: booking_v1.GetPayablesRequest, context: Context
+    ) -> booking_v1.GetPayablesResponse:
+        wanted = [(UUID(each.booking_id), UUID(each.user_id)) for each in request.wanted]
+        answers = await usecases.get_payables(wanted, desks=self._desks)
+        return booking_v1.GetPayablesResponse(
+            answers=[
+                booking_v1.PayableAnswer(refusal=to_status(answer))
+                if isinstance(answer, Refusal)
+                else booking_v1.PayableAnswer(payable=answer)
+                for answer in answers
+            ]
         )
 
     async def GetAvailability(

@@ -57,7 +57,7 @@ from services.booking.store.seats import Change, ShowChange
 from services.kit import outbox
 from services.kit.call import UserId, current_call
 from services.kit.database import Connection
-from services.kit.errors import InvalidArgument, RequestIdReused, Unavailable
+from services.kit.errors import InvalidArgument, Refusal, RequestIdReused, Unavailable
 from services.kit.idempotency import content_hash
 from services.kit.ids import new_id_of_show
 from services.kit.outbox import Event
@@ -262,25 +262,46 @@ async def list_bookings(
     return bookings, (page[-1][0].created_at, page[-1][0].booking_id) if len(rows) > most else None
 
 
-async def get_payable(booking_id: UUID, user_id: UserId, *, desk: Desk) -> booking_v1.Payable:
-    """What is owed for a user's booking.
+async def get_payables(wanted: Sequence[tuple[UUID, UUID]], *, desks: Desks) -> list[booking_v1.Payable | Refusal]:
+    """What is owed for each (booking, user), in their order; or why nothing is.
 
-    Raises:
-        NotFound: there is none, or it is somebody else's.
-        BookingNotPayable: it is paid, cancelled, or its payment window is over.
+    NotFound: there is none, or it is somebody else's. BookingNotPayable: it is paid, cancelled, or its payment window
+    is over. Unavailable: its region is being moved.
     """
-    found = await desk.bookings.payable(booking_id, UUID(user_id))
-    if found is None:
-        raise no_such("booking")
-    row, open_for_payment = found
-    if not open_for_payment:
+    by_desk: dict[int, tuple[Desk, list[UUID]]] = {}
+    refused: dict[UUID, Refusal] = {}
+    for booking_id, _ in wanted:
+        try:
+            desk = desks.of(booking_id)
+        except Unavailable as refusal:
+            refused[booking_id] = refusal
+            continue
+        by_desk.setdefault(id(desk), (desk, []))[1].append(booking_id)
+    found: dict[UUID, tuple[Desk, BookingRow, bool]] = {}
+    for desk, booking_ids in by_desk.values():
+        payables = await desk.bookings.payables(booking_ids)
+        found |= {booking_id: (desk, row, is_open) for booking_id, (row, is_open) in payables.items()}
+    answers: list[booking_v1.Payable | Refusal] = []
+    for booking_id, user_id in wanted:
+        known = found.get(booking_id)
+        if booking_id in refused:
+            answers.append(refused[booking_id])
+        elif known is None or known[1].user_id != user_id:
+            answers.append(no_such("booking"))
+        else:
+            answers.append(await _payable(*known))
+    return answers
+
+
+async def _payable(desk: Desk, row: BookingRow, is_open: bool) -> booking_v1.Payable | Refusal:
+    if not is_open:
         state = row.status.name.lower().replace("_", " ")
         late = row.status is BookingState.PENDING_PAYMENT
-        raise BookingNotPayable("its payment window is over" if late else f"the booking is {state}")
+        return BookingNotPayable("its payment window is over" if late else f"the booking is {state}")
     show = await desk.shows.find(row.show_id, newer_than_seconds=math.inf)  # for its title
     places = f"{len(row.seat_nos)} place{'s' if len(row.seat_nos) > 1 else ''}"
     payable = booking_v1.Payable(
-        booking_id=str(booking_id),
+        booking_id=str(row.booking_id),
         amount=money(row.total, row.currency),
         reference=row.reference,
         description=f"{show.title}, {places}" if show else places,

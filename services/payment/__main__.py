@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+import grpc
+
 from marquee.payment import v1 as payment_v1
 from services.kit.channels import open_channel
 from services.kit.command import service_command
@@ -105,11 +107,15 @@ async def working(app: PaymentApp) -> AsyncIterator[None]:
                 await task
 
 
+def booking_client(settings: PaymentSettings, channel: grpc.aio.Channel) -> BookingClient:
+    return BookingClient(channel, most=settings.batch_most, gather_seconds=settings.batch_gather_seconds)
+
+
 async def serve(settings: PaymentSettings) -> None:
     """Answer calls until told to stop."""
     async with (
         open_channel(settings.booking_address, settings.service_token_file) as channel,
-        open_app(settings, BookingClient(channel)) as app,
+        open_app(settings, booking_client(settings, channel)) as app,
     ):
         server = GrpcServer(settings, [SERVICE], Lifecycle())
         payment_v1.add_PaymentServiceServicer_to_server(app.servicer, server.grpc)

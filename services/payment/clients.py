@@ -6,7 +6,7 @@ import asyncio
 import json
 import random
 from base64 import b64encode
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,7 +18,8 @@ import grpc
 import structlog
 
 from marquee.booking import v1 as booking_v1
-from services.kit.errors import NotFound, reason_of
+from services.kit.batcher import Batcher
+from services.kit.errors import NotFound, Unavailable, reason_in
 from services.kit.money import Money, from_proto
 from services.payment.domain import BookingNotPayable
 from services.payment.provider import ProviderInDoubtError, ProviderRefusedError
@@ -52,28 +53,48 @@ class Bookings(Protocol):
 
 
 class BookingClient:
-    """`Bookings` over gRPC."""
+    """`Bookings` over gRPC. Those that are asked for together share a call.
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
+    Args:
+        most, gather_seconds: see `Batcher`.
+    """
+
+    def __init__(self, channel: grpc.aio.Channel, *, most: int = 32, gather_seconds: float = 0.0) -> None:
         self._stub = booking_v1.BookingInternalServiceStub(channel)
+        self._batches: Batcher[tuple[UUID, UUID], Payable] = Batcher(
+            self._ask, lane=lambda wanted: wanted[0], most=most, gather_seconds=gather_seconds
+        )
 
     async def payable(self, booking_id: UUID, user_id: UUID) -> Payable:
         """See `Bookings.payable`."""
-        request = booking_v1.GetPayableRequest(booking_id=str(booking_id), user_id=str(user_id))
-        try:
-            answer = await self._stub.GetPayable(request, timeout=BOOKING_TIMEOUT_SECONDS)
-        except grpc.aio.AioRpcError as error:
-            match reason_of(error):
-                case "NOT_FOUND":
-                    raise NotFound("there is no such booking") from None
-                case "BOOKING_NOT_PAYABLE":
-                    raise BookingNotPayable(error.details() or "the booking cannot be paid") from None
-            raise
-        return Payable(
-            amount=from_proto(answer.amount, "amount"),
-            pay_by=answer.pay_by_time.ToDatetime(tzinfo=UTC),
-            description=answer.description,
+        return await self._batches.add((booking_id, user_id))
+
+    async def _ask(self, wanted: Sequence[tuple[UUID, UUID]]) -> Sequence[Payable | Exception]:
+        request = booking_v1.GetPayablesRequest(
+            wanted=[
+                booking_v1.PayableWanted(booking_id=str(booking_id), user_id=str(user_id))
+                for booking_id, user_id in wanted
+            ]
         )
+        response = await self._stub.GetPayables(request, timeout=BOOKING_TIMEOUT_SECONDS)
+        return [_read_payable(answer) for answer in response.answers]
+
+
+def _read_payable(answer: booking_v1.PayableAnswer) -> Payable | Exception:
+    if answer.HasField("payable"):
+        payable = answer.payable
+        return Payable(
+            amount=from_proto(payable.amount, "amount"),
+            pay_by=payable.pay_by_time.ToDatetime(tzinfo=UTC),
+            description=payable.description,
+        )
+    match reason_in(answer.refusal):
+        case "NOT_FOUND":
+            return NotFound("there is no such booking")
+        case "BOOKING_NOT_PAYABLE":
+            return BookingNotPayable(answer.refusal.message or "the booking cannot be paid")
+        case _:
+            return Unavailable("the booking cannot be read just now; try again", retry_after_seconds=1)
 
 
 class HttpTransport:

@@ -25,7 +25,7 @@ class PaymentSettings(ServiceSettings):
 
     batch_most: int = Field(default=64, ge=1, le=500)
     batch_gather_seconds: float = Field(
-        default=0.02, ge=0, description="how long a batch that follows close upon another waits for company"
+        default=0.03, ge=0, description="how long a batch that follows close upon another waits for company at most"
     )
 
     poll_first_seconds: float = Field(

@@ -334,11 +334,13 @@ async def test_internal_calls_take_services_only_and_services_no_others(
 async def test_a_service_cannot_ask_for_somebody_elses_booking_in_a_users_name(
     system: System, doors: dict[str, Grpc], belongings: dict[str, list[str]]
 ) -> None:
-    """GetPayable names the user; payment passes on who asked it, and booking checks."""
+    """GetPayables names the user; payment passes on who asked it, and booking checks."""
     own = service_token(service_keys(system.stack.home.keys).signing(time.time()), "payment", time.time())
     mallory: Customer = await system.new_customer()
     booking: Client = doors["booking"].by(own)
-    theirs = await booking.ask("GetPayable", {"bookingId": belongings["booking_id"][0], "userId": mallory.user_id})
-    none = await booking.ask("GetPayable", {"bookingId": new_id(), "userId": mallory.user_id})
-    assert told_of(theirs) == told_of(none)
-    assert theirs.reason == "NOT_FOUND"
+    wanted = [
+        {"bookingId": booking_id, "userId": mallory.user_id} for booking_id in (belongings["booking_id"][0], new_id())
+    ]
+    theirs, none = (await booking.ask("GetPayables", {"wanted": wanted})).body["answers"]
+    assert theirs == none
+    assert theirs["refusal"]["details"][0]["reason"] == "NOT_FOUND"

@@ -156,6 +156,17 @@ class House:
             booking_v1.GetBookingRequest(booking_id=booking_id), metadata=self.served.as_user(user_id)
         )
 
+    async def payable(
+        self, booking_id: str, user_id: UUID, metadata: Sequence[tuple[str, str]] | None = None
+    ) -> booking_v1.PayableAnswer:
+        """What another service is told that a user owes for a booking."""
+        wanted = booking_v1.PayableWanted(booking_id=booking_id, user_id=str(user_id))
+        response = await self.internal.GetPayables(
+            booking_v1.GetPayablesRequest(wanted=[wanted]),
+            metadata=self.served.as_service("payment") if metadata is None else metadata,
+        )
+        return response.answers[0]
+
     async def seat_map(self, show_id: UUID) -> booking_v1.SeatMap:
         return await self.stub.GetSeatMap(booking_v1.GetSeatMapRequest(show_id=str(show_id)))
 

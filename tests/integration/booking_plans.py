@@ -191,10 +191,7 @@ class Life:
 
     async def _pays(self, connection: Connection, booking: booking_v1.Booking) -> None:
         house = self._house
-        await house.internal.GetPayable(
-            booking_v1.GetPayableRequest(booking_id=booking.booking_id, user_id=str(self._user)),
-            metadata=house.served.as_service("payment"),
-        )
+        await house.payable(booking.booking_id, self._user)
         await self._comes(connection, confirm, self._money(booking), self._money(booking))  # the second goes back
 
     async def _is_late(self, connection: Connection) -> None:

@@ -29,7 +29,7 @@ from marquee.payment import v1 as payment_v1
 from services.kit import money
 from services.kit.bus import ReceivedEvent
 from services.kit.channels import open_channel
-from services.kit.errors import NotFound
+from services.kit.errors import NotFound, to_status
 from services.kit.outbox import Event
 from services.kit.valkey_bus import fields_of, open_client
 from services.payment.__main__ import SERVICE, PaymentApp, open_app, working
@@ -54,16 +54,19 @@ class BookingFake(booking_v1.BookingInternalServiceServicer):
         self.owners[booking_id] = user_id
         return booking_id
 
-    async def GetPayable(self, request: booking_v1.GetPayableRequest, context: Any) -> booking_v1.Payable:
-        if self.owners.get(request.booking_id) != request.user_id:
-            raise NotFound("there is no such booking")
-        if request.booking_id in self.closed:
-            raise BookingNotPayable("the booking is over")
+    async def GetPayables(self, request: booking_v1.GetPayablesRequest, context: Any) -> booking_v1.GetPayablesResponse:
+        return booking_v1.GetPayablesResponse(answers=[self._answer(wanted) for wanted in request.wanted])
+
+    def _answer(self, wanted: booking_v1.PayableWanted) -> booking_v1.PayableAnswer:
+        if self.owners.get(wanted.booking_id) != wanted.user_id:
+            return booking_v1.PayableAnswer(refusal=to_status(NotFound("there is no such booking")))
+        if wanted.booking_id in self.closed:
+            return booking_v1.PayableAnswer(refusal=to_status(BookingNotPayable("the booking is over")))
         payable = booking_v1.Payable(
-            booking_id=request.booking_id, amount=money.to_proto(PRICE), description="Inception, 2 seats"
+            booking_id=wanted.booking_id, amount=money.to_proto(PRICE), description="Inception, 2 seats"
         )
         payable.pay_by_time.FromSeconds(int(time.time()) + 600)
-        return payable
+        return booking_v1.PayableAnswer(payable=payable)
 
 
 @dataclass

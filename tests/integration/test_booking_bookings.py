@@ -230,25 +230,16 @@ async def test_only_the_owner_and_services_see_a_booking(house: House) -> None:
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await anext(aiter(stream))
         found.append((refused.value.code(), refused.value.details()))
-        with pytest.raises(grpc.aio.AioRpcError) as refused:
-            await house.internal.GetPayable(
-                booking_v1.GetPayableRequest(booking_id=booking_id, user_id=str(stranger)),
-                metadata=house.served.as_service("payment"),
-            )
-        found.append((refused.value.code(), refused.value.details()))
+        payable = await house.payable(booking_id, stranger)
+        found.append((payable.refusal.code, payable.refusal.message))
         return found
 
     assert await answers(booking.booking_id) == await answers(str(uuid4()))
-    payable = await house.internal.GetPayable(
-        booking_v1.GetPayableRequest(booking_id=booking.booking_id, user_id=str(owner)),
-        metadata=house.served.as_service("payment"),
-    )
-    assert payable.amount == booking.quote.total
+    payable = await house.payable(booking.booking_id, owner)
+    assert payable.payable.amount == booking.quote.total
     for wrong in (house.served.as_user(owner), ()):
         with pytest.raises(grpc.aio.AioRpcError) as refused:
-            await house.internal.GetPayable(
-                booking_v1.GetPayableRequest(booking_id=booking.booking_id, user_id=str(owner)), metadata=wrong
-            )
+            await house.payable(booking.booking_id, owner, metadata=wrong)
         assert reason(refused.value) in ("PERMISSION_DENIED", "UNAUTHENTICATED")
 
 

@@ -388,7 +388,7 @@ async def test_the_site_gets_nothing_of_the_api(with_site: World) -> None:
     for path in (
         "/api/v1/nothing",
         "/api/v2",
-        "/marquee.booking.v1.BookingInternalService/GetPayable",
+        "/marquee.booking.v1.BookingInternalService/GetPayables",
         "/grpc.health.v1.Health/Check",
     ):
         response: httpx.Response = await with_site.rest("GET", path)

@@ -191,9 +191,9 @@ MUTATIONS = (
     ),
     Mutation(
         "owner check removed: anybody pays for a booking",
-        f"{BOOKING}/store/bookings.py",
-        "                  AND user_id = %s\n",
-        "                  AND (true OR user_id = %s)\n",
+        f"{BOOKING}/usecases.py",
+        "elif known is None or known[1].user_id != user_id:",
+        "elif known is None:",
         f"{BOOKINGS}::test_only_the_owner_and_services_see_a_booking",
     ),
     Mutation(

@@ -14,7 +14,6 @@ from uuid import UUID
 import grpc
 from google.rpc import error_details_pb2, status_pb2
 
-from services.kit.errors import reason_of
 from tests.prove.history import Act, History, Moment, Outcome
 from tests.prove.stage import Person, Stage
 
@@ -103,10 +102,11 @@ class Client:
                     outcome = Outcome.OK
                     return answer
                 except grpc.aio.AioRpcError as error:
-                    reason = reason_of(error) or error.code().name
+                    info = _info(error)
+                    reason = info.reason or error.code().name
                     self.record.codes[reason] += 1
                     if error.code() in REFUSING or reason in FOR_GOOD:
-                        outcome, facts = Outcome.REFUSED, _facts(error)
+                        outcome, facts = Outcome.REFUSED, dict(info.metadata)
                         raise Refused(reason, facts) from None
                     if error.code() not in PASSING:
                         what = f"{type(request).__name__}: {error.code().name} {reason} {error.details()}"
@@ -140,12 +140,12 @@ class Client:
         )  # fmt: skip
 
 
-def _facts(error: grpc.aio.AioRpcError) -> dict[str, str]:
-    """The metadata of a refusal's ErrorInfo."""
+def _info(error: grpc.aio.AioRpcError) -> error_details_pb2.ErrorInfo:
+    """What an error says of itself: its reason, and facts; empty when it says nothing."""
     info = error_details_pb2.ErrorInfo()
     for key, value in error.trailing_metadata() or ():
         if key == "grpc-status-details-bin" and isinstance(value, bytes):
             for packed in status_pb2.Status.FromString(value).details:
                 if packed.Unpack(info):
-                    return dict(info.metadata)
-    return {}
+                    return info
+    return info

@@ -102,21 +102,19 @@ class BookingStore:
             row = await cursor.fetchone()
         return read_booking(row) if row else None
 
-    async def payable(self, booking_id: UUID, user_id: UUID) -> tuple[BookingRow, bool] | None:
-        """A user's own booking, and whether its payment window is still open by PostgreSQL's clock."""
+    async def payables(self, booking_ids: Sequence[UUID]) -> dict[UUID, tuple[BookingRow, bool]]:
+        """Bookings by id, and whether their payment windows are still open by PostgreSQL's clock."""
         async with self._pool.connection() as connection:
             cursor = await connection.execute(
                 f"""
                 SELECT {COLUMNS}, status = 1 AND pay_by > clock_timestamp()
                 FROM bookings
-                WHERE booking_id = %s
-                  AND user_id = %s
+                WHERE booking_id = ANY (%s)
                   AND show_id BETWEEN %s AND %s
                 """,
-                (booking_id, user_id, *shows_around([booking_id])),
+                (list(booking_ids), *shows_around(booking_ids)),
             )
-            row = await cursor.fetchone()
-        return (read_booking(row[:-1]), row[-1]) if row else None
+            return {row[1]: (read_booking(row[:-1]), row[-1]) for row in await cursor.fetchall()}
 
     async def list_of(self, user_id: UUID, before: tuple[datetime, UUID] | None, most: int) -> list[BookingRow]:
         """A user's bookings, the newest first, those before ``(created_at, booking_id)``."""
