@@ -26,7 +26,7 @@ from services.booking.store.bookings import BookingRow, BookingStore
 from services.booking.store.conversions import BookWish, Conversion, NewBooking, add, convert
 from services.kit import outbox
 from services.kit.batcher import Batcher
-from services.kit.database import Connection
+from services.kit.database import SESSION_ENDED, Connection
 from services.kit.errors import Overloaded, RequestIdReused
 from services.kit.ids import PREFIX_BITS
 from services.kit.outbox import Event
@@ -48,7 +48,7 @@ def book_batches(
             raise Overloaded("too many people want this show at once; try again", retry_after_seconds=1) from None
         except psycopg.errors.QueryCanceled:
             raise
-        except psycopg.OperationalError as error:
+        except (psycopg.OperationalError, *SESSION_ENDED) as error:
             # A connection that PostgreSQL closed fails once; the request ids make it safe to ask again on another.
             log.warning("book_batch_repeated", error=f"{type(error).__name__}: {error}"[:200])
             return await book(wishes, bookings=bookings, shows=shows)
@@ -88,8 +88,9 @@ async def book(wishes: Sequence[BookWish], *, bookings: BookingStore, shows: Sho
             else:
                 answers[place] = _replay_or_refusal(conversion)
         if new:
-            await add(connection, new)
-            await announce(connection, new)
+            async with connection.pipeline():  # none of these needs another one's answer
+                await add(connection, new)
+                await announce(connection, new)
     if again:
         repeated = await book([wishes[place] for place in again], bookings=bookings, shows=shows)
         answers |= dict(zip(again, repeated, strict=True))

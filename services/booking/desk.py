@@ -18,6 +18,7 @@ from services.booking.store.bookings import BookingStore
 from services.booking.store.holds import HoldOutcome, HoldStore, HoldWish
 from services.booking.store.seats import Change, SeatStore, ShowChange
 from services.kit.batcher import Batcher
+from services.kit.database import SESSION_ENDED
 from services.kit.errors import Overloaded
 
 log = structlog.get_logger()
@@ -77,6 +78,6 @@ async def _once_more(holds: HoldStore, wishes: Sequence[HoldWish]) -> list[HoldO
         raise Overloaded("too many people want this show at once; try again", retry_after_seconds=1) from None
     except psycopg.errors.QueryCanceled:
         raise
-    except psycopg.OperationalError as error:
+    except (psycopg.OperationalError, *SESSION_ENDED) as error:
         log.warning("hold_batch_repeated", error=f"{type(error).__name__}: {error}"[:200])
         return await holds.add(wishes)

@@ -34,21 +34,24 @@ def minor_units(amount: money_pb2.Money) -> int:
     return int(amount.units * 100 + amount.nanos // 10_000_000)
 
 
+@lru_cache(16_384)
+def _item_message(item: QuoteItem, currency: str) -> booking_v1.QuoteItem:
+    """To be put into quotes, which copy it; a seat has few prices, and is wanted again and again."""
+    return booking_v1.QuoteItem(
+        label=item.label,
+        category=item.category,
+        price=money(item.price, currency),
+        price_tax=money(item.price_tax, currency),
+        fee=money(item.fee, currency),
+        fee_tax=money(item.fee_tax, currency),
+        total=money(item.total, currency),
+    )
+
+
 def quote_message(quote: Quote) -> booking_v1.Quote:
     currency = quote.currency
     return booking_v1.Quote(
-        items=[
-            booking_v1.QuoteItem(
-                label=item.label,
-                category=item.category,
-                price=money(item.price, currency),
-                price_tax=money(item.price_tax, currency),
-                fee=money(item.fee, currency),
-                fee_tax=money(item.fee_tax, currency),
-                total=money(item.total, currency),
-            )
-            for item in quote.items
-        ],
+        items=[_item_message(item, currency) for item in quote.items],
         subtotal=money(quote.subtotal, currency),
         fees=money(quote.fees, currency),
         taxes=money(quote.taxes, currency),

@@ -23,7 +23,7 @@ log = structlog.get_logger()
 Receiver = Callable[[str, bytes], None]
 Notice = tuple[str, bytes]
 LONGEST_QUEUE = 5_000
-GATHER_SECONDS = 0.02
+GATHER_SECONDS = 0.05
 """What is told within it shares a round trip; viewers get changes every 100 ms anyway."""
 SEND_SECONDS = 1.0
 """A Valkey that has not taken a batch by then does not get it."""

@@ -28,7 +28,7 @@ class BookingSettings(ServiceSettings):
     batches_at_once: int = Field(default=4, ge=1, le=16, description="batches under way when some are slow")
     batch_most: int = Field(default=32, ge=1, le=500)
     batch_gather_seconds: float = Field(
-        default=0.005, ge=0, description="how long a batch that follows close upon another waits for company"
+        default=0.03, ge=0, description="how long a batch that follows close upon another waits for company at most"
     )
     sweep_seconds: float = Field(default=0.25, gt=0, description="between looks for holds that are over")
     announce_seconds: float = Field(default=10.0, gt=0, description="between seat.availability events of a show")

@@ -1,8 +1,9 @@
 """Work that arrives together is done together: while one batch is under way, the next one gathers.
 
 An item that comes when nothing is under way leaves at once. Right after a batch the next one waits some milliseconds
-for company: its callers' next items arrive one by one, and a call for each would cost several times one for all. For
-the same reason batches run one after the other, unless one is slow (it waits for a lock, say): then others overtake it.
+for company, as long as it keeps coming: items arrive one by one, and a call for each would cost several times one for
+all (whole bookings cost a quarter less CPU by that). For the same reason batches run one after the other, unless one is
+slow (it waits for a lock, say): then others overtake it.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ class Batcher(Generic[Item, Result]):
         lane: what must not be split over batches that run at once (a show).
         at_once: how many batches may be under way when some are slow.
         most: items in a batch.
-        gather_seconds: how long a batch that follows close upon another waits for company.
+        gather_seconds: how long a batch that follows close upon another waits for company at most; it leaves when
+            none comes for a third of it.
         waiting: items that may wait in a lane; a further one is refused.
     """
 
@@ -97,15 +99,24 @@ class Batcher(Generic[Item, Result]):
                     ended, _ = await asyncio.wait(self._batches, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
                     if ended:
                         continue
-                elif time.monotonic() - self._ended < CLOSE_SECONDS and self._fewer_than_most():
-                    await asyncio.sleep(self._gather_seconds)
+                elif time.monotonic() - self._ended < CLOSE_SECONDS and self._waiting() < self._most:
+                    await self._gather()
                 if not self._start() and self._batches:
                     await asyncio.wait(self._batches, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._driving = None
 
-    def _fewer_than_most(self) -> bool:
-        return sum(map(len, self._lanes.values())) < self._most
+    async def _gather(self) -> None:
+        """Wait for company while it comes."""
+        for _ in range(3):
+            waiting = self._waiting()
+            await asyncio.sleep(self._gather_seconds / 3)
+            if self._waiting() in (waiting, self._most):
+                return
+
+    def _waiting(self) -> int:
+        """Items that wait; no more than fit into a batch are counted."""
+        return min(self._most, sum(map(len, self._lanes.values())))
 
     def _start(self) -> bool:
         """Begin a batch of what waits in lanes that no batch is busy with; False when there is nothing."""
