@@ -14,10 +14,12 @@ from typing import Any
 
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
+from gateway import admission
 from marquee.edge.v1 import errors_pb2
 
 DOMAIN = "marquee"
 ERROR_INFO = "type.googleapis.com/google.rpc.ErrorInfo"
+RETRY_INFO = "type.googleapis.com/google.rpc.RetryInfo"
 BAD_REQUEST = "type.googleapis.com/google.rpc.BadRequest"
 UNREAD = "x-marquee-unread"
 """Marks an answer in which Envoy's own words stand, for ``envoy/faults.lua`` to make more of it and remove the mark."""
@@ -25,6 +27,7 @@ UNREAD = "x-marquee-unread"
 CEL = "type.googleapis.com/envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter"
 
 _TRANSCODER = "response.code_details.contains('grpc_json_transcode_failure')"
+_TOO_MUCH = "too much is going on at this moment; try again soon"
 _SCRIPT = "response.code_details == 'lua_response'"
 
 
@@ -46,6 +49,8 @@ class Refusal:
     """What else must hold, in CEL: which of Envoy's filters refused."""
     field: str = ""
     """What is at fault. The message is then ``field: rule``, as the services' are."""
+    retry_after_seconds: int | None = None
+    """When to try again, where that is known."""
     in_envoys_words: bool = False
     """Whether Envoy's text is meant for clients: it tells what it cannot read."""
 
@@ -62,7 +67,15 @@ class Refusal:
 
 
 REFUSALS = (
-    Refusal("OVERLOADED", "too much is going on at this moment; try again soon", flags=("UO", "OM")),
+    # The first of all: it is asked for most when there is least time.
+    Refusal(
+        "OVERLOADED",
+        _TOO_MUCH,
+        status=503,
+        when=f"response.code_details == '{admission.REACHED}'",
+        retry_after_seconds=1,
+    ),
+    Refusal("OVERLOADED", _TOO_MUCH, flags=("UO", "OM"), retry_after_seconds=1),
     Refusal(
         "INVALID_ARGUMENT",
         "the request cannot be read",
@@ -123,7 +136,9 @@ REFUSALS = (
     Refusal("REQUEST_TOO_LARGE", "the request is too large", status=413),
     Refusal("RATE_LIMITED", "too many requests; wait as long as retry-after says", status=429),
     Refusal("REQUEST_TOO_LARGE", "the request's headers are too large", status=431, http_status=431),
-    Refusal("UNAVAILABLE", "the service cannot be reached at this moment; try again soon", status=503),
+    Refusal(
+        "UNAVAILABLE", "the service cannot be reached at this moment; try again soon", status=503, retry_after_seconds=1
+    ),
     Refusal("DEADLINE_EXCEEDED", "the service did not answer in time", status=504),
     # A service that answered with something else than gRPC or died halfway.
     Refusal("UNAVAILABLE", "the service cannot be reached at this moment; try again soon", at_least=501),
@@ -143,6 +158,10 @@ def status_of(refusal: Refusal) -> status_pb2.Status:
     if refusal.field:
         violation = error_details_pb2.BadRequest.FieldViolation(field=refusal.field, description=refusal.message)
         status.details.add().Pack(error_details_pb2.BadRequest(field_violations=[violation]))
+    if refusal.retry_after_seconds is not None:
+        retry = error_details_pb2.RetryInfo()
+        retry.retry_delay.FromSeconds(refusal.retry_after_seconds)
+        status.details.add().Pack(retry)
     return status
 
 
@@ -159,12 +178,14 @@ def _body(refusal: Refusal) -> dict[str, Any]:
     if refusal.field:
         violation = {"field": refusal.field, "description": refusal.message, "reason": ""}
         details.append({"@type": BAD_REQUEST, "fieldViolations": [violation]})
+    if refusal.retry_after_seconds is not None:
+        details.append({"@type": RETRY_INFO, "retryDelay": f"{refusal.retry_after_seconds}s"})
     return {"code": refusal.answer.code, "message": refusal.text, "details": details}
 
 
 def _rest(refusal: Refusal) -> dict[str, Any]:
     body = json.loads(_literal(json.dumps(_body(refusal))))
-    headers = {"x-content-type-options": "nosniff", "cache-control": "no-store", **_challenge(refusal)}
+    headers = {"x-content-type-options": "nosniff", "cache-control": "no-store", **_advice(refusal)}
     if refusal.in_envoys_words:
         body["message"] = "%LOCAL_REPLY_BODY%"
         headers[UNREAD] = "1"
@@ -183,7 +204,7 @@ def _grpc(refusal: Refusal) -> dict[str, Any]:
         "grpc-message": _literal(urllib.parse.quote(refusal.text, safe=" ,;:.'()/#")),
         "grpc-status-details-bin": details,
         "cache-control": "no-store",
-        **_challenge(refusal),
+        **_advice(refusal),
     }
     return {
         # An `and` needs two members; health checks, which the second leaves out, do not come by here.
@@ -200,9 +221,15 @@ def _literal(text: str) -> str:
     return text.replace("%", "%%")
 
 
-def _challenge(refusal: Refusal) -> dict[str, str]:
-    """What RFC 9110 asks of a 401. Envoy's own would name the internal path as the realm."""
-    return {"www-authenticate": "Bearer"} if refusal.answer.code == code_pb2.UNAUTHENTICATED else {}
+def _advice(refusal: Refusal) -> dict[str, str]:
+    """What the caller should do about it, as RFC 9110 has it."""
+    advice = {}
+    if refusal.answer.code == code_pb2.UNAUTHENTICATED:
+        # Asked of a 401. Envoy's own would name the internal path as the realm.
+        advice["www-authenticate"] = "Bearer"
+    if refusal.retry_after_seconds is not None:
+        advice["retry-after"] = f"{refusal.retry_after_seconds}"
+    return advice
 
 
 def _matches(refusal: Refusal) -> list[dict[str, Any]]:

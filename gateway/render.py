@@ -22,7 +22,7 @@ from typing import Any
 
 import yaml
 
-from gateway import clusters, errors, faults, guards, jwt, ratelimits, routes
+from gateway import admission, clusters, errors, faults, guards, jwt, ratelimits, routes
 from gateway.contracts import Contracts
 from gateway.settings import Settings
 from gateway.template import fill
@@ -88,6 +88,7 @@ def render(settings: Settings, contracts: Contracts, *, base: Path = BASE) -> Ed
     Raises:
         KeysUnreadableError: the file of public keys cannot be used.
         UnknownMarkerError: ``envoy/edge.yaml`` asks for something unknown.
+        UnknownRpcError: ``envoy/edge.yaml`` names an RPC that the edge does not have.
     """
     edge = yaml.safe_load((base / "edge.yaml").read_text())
     rpcs = contracts.edge_rpcs
@@ -106,6 +107,7 @@ def render(settings: Settings, contracts: Contracts, *, base: Path = BASE) -> Ed
         "cache_script": (base / "cache.lua").read_text(),
         "descriptors": base64.b64encode(contracts.descriptor_for_transcoder()).decode(),
         "services": list(contracts.edge_services),
+        **admission.limits(edge["admission"], rpcs),
         "cors_origins": [{"exact": origin} for origin in settings.cors_origins],
         # Filled in where the files' folder is known.
         **{marker: f"<{marker}>" for marker in ("listener_file", "routes_source", "jwt_source")},
@@ -113,7 +115,8 @@ def render(settings: Settings, contracts: Contracts, *, base: Path = BASE) -> Ed
     values["filters"] = fill(edge["filters"], values)
     values["connection_manager"] = fill(edge["connection_manager"], values)
     cors = fill(edge["cors"], values) if settings.cors_origins else None
-    host = routes.virtual_host(rpcs, limits=limits, cors=cors, site=settings.site is not None)
+    urgent = admission.named(edge["urgent"], rpcs)
+    host = routes.virtual_host(rpcs, urgent=urgent, limits=limits, cors=cors, site=settings.site is not None)
     return Edge(
         bootstrap=fill(edge["bootstrap"], values),
         listener=fill(edge["listener"], values),

@@ -34,14 +34,20 @@ STREAM_IDLE = "60s"
 reader that is gone."""
 
 
-def virtual_host(rpcs: tuple[Rpc, ...], *, limits: bool, cors: dict[str, Any] | None, site: bool) -> dict[str, Any]:
-    """Every route of the edge. The order matters: the first match wins."""
+def virtual_host(
+    rpcs: tuple[Rpc, ...], *, urgent: tuple[Rpc, ...], limits: bool, cors: dict[str, Any] | None, site: bool
+) -> dict[str, Any]:
+    """Every route of the edge. The order matters: the first match wins.
+
+    Args:
+        urgent: RPCs with circuit breakers and connections of their own.
+    """
     own = {} if cors is None else {CORS: cors}
     return {
         "name": "edge",
         "domains": ["*"],
         "routes": [
-            *(_rpc_route(rpc, limits=limits) for rpc in rpcs),
+            *(_rpc_route(rpc, urgent=rpc in urgent, limits=limits) for rpc in rpcs),
             _healthz(),
             # Whole or not, its message is nobody's.
             _not_found({"prefix": "/", "headers": [_GRPC]}, {GUARD: _no_script()}),
@@ -55,7 +61,7 @@ def virtual_host(rpcs: tuple[Rpc, ...], *, limits: bool, cors: dict[str, Any] | 
     }
 
 
-def _rpc_route(rpc: Rpc, *, limits: bool) -> dict[str, Any]:
+def _rpc_route(rpc: Rpc, *, urgent: bool, limits: bool) -> dict[str, Any]:
     own: dict[str, Any] = {jwt.FILTER: jwt.requirement_of(rpc), BUFFER: _buffer(_request_bytes(rpc))}
     limit = ratelimits.limit_of(rpc, enforced=limits)
     if limit is not None:
@@ -68,7 +74,7 @@ def _rpc_route(rpc: Rpc, *, limits: bool) -> dict[str, Any]:
     route: dict[str, Any] = {
         "name": f"{rpc.service}.{rpc.name}",
         "match": {"path": rpc.path},
-        "route": _action(rpc),
+        "route": _action(rpc) | ({"priority": "HIGH"} if urgent else {}),
         "typed_per_filter_config": own,
         **_deadline_for_rest(rpc),
     }

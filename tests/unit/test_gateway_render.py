@@ -12,7 +12,7 @@ import pytest
 import yaml
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from gateway import check, contracts, errors, faults, guards, jwt, ratelimits, render, routes
+from gateway import admission, check, contracts, errors, faults, guards, jwt, ratelimits, render, routes
 from gateway.settings import Address, Settings
 from gateway.template import UnknownMarkerError, fill, fill_lua
 
@@ -34,7 +34,7 @@ def _public_key(kid: str) -> dict[str, Any]:
 
 
 def _routes(*, limits: bool = True) -> dict[str, dict[str, Any]]:
-    host = routes.virtual_host(CONTRACTS.edge_rpcs, limits=limits, cors=None, site=False)
+    host = routes.virtual_host(CONTRACTS.edge_rpcs, urgent=(), limits=limits, cors=None, site=False)
     return {route["match"]["path"]: route for route in host["routes"] if "path" in route["match"]}
 
 
@@ -66,7 +66,7 @@ def test_streams_end_only_when_nothing_moves_and_are_not_compressed() -> None:
 
 
 def test_a_webhooks_body_may_be_larger_before_and_after_transcoding() -> None:
-    host = routes.virtual_host(CONTRACTS.edge_rpcs, limits=True, cors=None, site=False)
+    host = routes.virtual_host(CONTRACTS.edge_rpcs, urgent=(), limits=True, cors=None, site=False)
     sizes = {
         json.dumps(route["match"]): route["typed_per_filter_config"][routes.BUFFER]["buffer"]["max_request_bytes"]
         for route in host["routes"]
@@ -106,6 +106,50 @@ def test_limits_that_are_off_are_there_but_endless() -> None:
         limit = route["typed_per_filter_config"].get(ratelimits.FILTER)
         if limit is not None:
             assert {d["token_bucket"]["max_tokens"] for d in limit["descriptors"]} == {ratelimits.ENDLESS}
+
+
+def test_a_limit_is_for_the_rpcs_that_it_names() -> None:
+    limit = {"target": "0.1s", "least": 1, "most": 2, "rpcs": ["BookingService.CreateReservation"]}
+    (matcher,) = admission.limits({"crowd": limit}, CONTRACTS.edge_rpcs)["admission_crowd"]["xds_matcher"][
+        "matcher_list"
+    ]["matchers"]
+    path = matcher["predicate"]["not_matcher"]["single_predicate"]["value_match"]["exact"]
+    assert path == "/marquee.booking.v1.BookingService/CreateReservation"
+    assert {rpc.service for rpc in admission.named(["CatalogService.*"], CONTRACTS.edge_rpcs)} == {"CatalogService"}
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["BookingService.Create"], "there is no BookingService.Create"),
+        (["BookingService.WatchSeats"], "is a stream"),
+        (["BookingService.GetBooking", "UserService.Login"], "not of one service"),
+    ],
+)
+def test_a_limit_of_what_must_not_be_limited_is_refused(names: list[str], said: str) -> None:
+    with pytest.raises(admission.UnknownRpcError, match=said):
+        admission.limits({"x": {"target": "1s", "least": 1, "most": 2, "rpcs": names}}, CONTRACTS.edge_rpcs)
+
+
+def test_streams_and_money_have_no_limit_of_calls(settings: Settings) -> None:
+    limited = json.dumps([f for f in _filters(settings) if f["name"].startswith("admission.")])
+    for rpc in CONTRACTS.edge_rpcs:
+        if rpc.streaming or rpc.owner == "payment":
+            assert f'"{rpc.path}"' not in limited
+        elif rpc.service in ("BookingService", "CatalogService"):
+            assert limited.count(f'"{rpc.path}"') == 1, rpc.name
+
+
+def _filters(settings: Settings) -> list[dict[str, Any]]:
+    listener = render.render(settings, CONTRACTS).listener
+    found: list[dict[str, Any]] = listener["filter_chains"][0]["filters"][0]["typed_config"]["http_filters"]
+    return found
+
+
+def test_only_a_providers_reports_go_first(settings: Settings) -> None:
+    (host,) = render.render(settings, CONTRACTS).routes["virtual_hosts"]
+    first = [route["name"] for route in host["routes"] if route.get("route", {}).get("priority") == "HIGH"]
+    assert first == ["PaymentService.HandleCallback"]
 
 
 # --- guards and errors ------------------------------------------------------------------------------------------------
@@ -242,6 +286,9 @@ def test_the_order_of_filters_is_the_one_that_was_proven() -> None:
         "grpc_json_transcoder",
         "jwt_authn",
         "local_ratelimit",
+        "crowd",
+        "begun",
+        "browsing",
         "router",
     ]
 

@@ -1,0 +1,161 @@
+"""More than a service has room for: who is refused, how it is told, and who is not refused whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+import pytest
+from edge_backend import Context, message_class
+from edge_calls import PROTOCOLS, Reply
+from edge_fixtures import RPCS, World, open_world
+from google.protobuf.message import Message
+
+from gateway import render
+
+HOLD = RPCS["CreateReservation"]
+ROOM = 4
+"""Calls of a crowd that may be with the service at once; in ``envoy/edge.yaml`` they are more."""
+
+
+@dataclass
+class Gate:
+    """Keeps the calls that reach the service until it is opened."""
+
+    open: asyncio.Event = field(default_factory=asyncio.Event)
+    inside: int = 0
+
+    async def __call__(self, _: Message, __: Context) -> Message:
+        self.inside += 1
+        await self.open.wait()
+        return message_class(HOLD.response)()
+
+    async def filled(self, count: int) -> None:
+        """Until ``count`` calls have reached the service."""
+        async with asyncio.timeout(10):
+            while self.inside < count:
+                await asyncio.sleep(0.005)
+
+
+@pytest.fixture(scope="module")
+async def narrow(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
+    """An edge whose limits start at ``ROOM`` calls and never grow."""
+    base = tmp_path_factory.mktemp("base")
+    for source in render.BASE.iterdir():
+        text = source.read_text()
+        if source.name == "edge.yaml":
+            assert text.count("    least: ") == text.count("    most: ") == 3
+            lines = text.splitlines()
+            text = "\n".join(
+                f"    {line.split()[0]} {ROOM}" if line.startswith(("    least: ", "    most: ")) else line
+                for line in lines
+            )
+        (base / source.name).write_text(text)
+    async for world in open_world(tmp_path_factory.mktemp("narrow"), base=base):
+        yield world
+
+
+@pytest.fixture
+async def crowded(narrow: World) -> AsyncIterator[World]:
+    """The crowd's room is taken by calls that the service keeps."""
+    gate = narrow.backend.answers[HOLD.path] = Gate()
+    within = [asyncio.create_task(narrow.call("grpc", HOLD, narrow.signed_in())) for _ in range(ROOM)]
+    await gate.filled(ROOM)
+    try:
+        yield narrow
+    finally:
+        gate.open.set()
+        assert [reply.code for reply in await asyncio.gather(*within)] == [0] * ROOM, "those who are in are served"
+        del narrow.backend.answers[HOLD.path]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_one_too_many_is_refused_in_the_one_shape_and_told_when_to_come_again(
+    crowded: World, protocol: str
+) -> None:
+    reached = len(crowded.backend.arrivals)
+    reply = await crowded.call(protocol, HOLD, crowded.signed_in())
+    assert (reply.code, reply.reason, reply.domain) == (grpc.StatusCode.UNAVAILABLE.value[0], "OVERLOADED", "marquee")
+    assert reply.http_status == (503 if protocol == "rest" else 200)
+    assert reply.headers["retry-after"] == "1"
+    assert retry_delay(reply) == "1s"
+    assert "x-request-id" in reply.headers
+    assert len(crowded.backend.arrivals) == reached, "the service learns nothing of it"
+
+
+def retry_delay(reply: Reply) -> str:
+    (found,) = [detail["retryDelay"] for detail in reply.details if detail["@type"].endswith("google.rpc.RetryInfo")]
+    return str(found)
+
+
+async def test_the_log_tells_which_limit_it_was(crowded: World) -> None:
+    sent = crowded.signed_in() | {"x-request-id": "one-too-many"}
+    await crowded.call("grpc", HOLD, sent)
+    line = await crowded.edge.logged("one-too-many")
+    assert (line["details"], line["rpc"]) == ("reached_concurrency_limit", "BookingService.CreateReservation")
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize(
+    "name",
+    ["WatchSeats", "WatchBooking", "CreateBooking", "GetBooking", "ReleaseReservation", "ListShows", "InitiatePayment"],
+)
+async def test_a_crowd_keeps_nobody_else_out(crowded: World, name: str, protocol: str) -> None:
+    assert (await crowded.call(protocol, RPCS[name], crowded.signed_in())).ok
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_a_providers_reports_come_through(crowded: World, protocol: str) -> None:
+    assert (await crowded.call(protocol, RPCS["HandleCallback"])).ok
+
+
+async def test_refused_tokens_take_nobodys_room(crowded: World) -> None:
+    reply = await crowded.call("grpc", HOLD, {"authorization": "Bearer nonsense"})
+    assert reply.reason == "UNAUTHENTICATED"
+
+
+async def test_open_streams_take_no_room(narrow: World) -> None:
+    opened = asyncio.Event()
+
+    async def stay(_: Message, __: Context) -> Message:
+        await opened.wait()
+        return message_class(RPCS["WatchSeats"].response)()
+
+    narrow.backend.answers[RPCS["WatchSeats"].path] = stay
+    before = len(narrow.backend.arrivals)
+    watching = [asyncio.create_task(narrow.call("grpc", RPCS["WatchSeats"])) for _ in range(3 * ROOM)]
+    async with asyncio.timeout(10):
+        while len(narrow.backend.arrivals) < before + len(watching):
+            await asyncio.sleep(0.005)
+    try:
+        replies = [await narrow.call("grpc", name, narrow.signed_in()) for name in (HOLD, RPCS["GetBooking"])]
+    finally:
+        opened.set()
+    assert all(reply.ok for reply in (*replies, *await asyncio.gather(*watching)))
+    del narrow.backend.answers[RPCS["WatchSeats"].path]
+
+
+async def test_room_is_given_back_by_callers_who_left(narrow: World) -> None:
+    gate = narrow.backend.answers[HOLD.path] = Gate()
+    leaving = [asyncio.create_task(narrow.call("grpc", HOLD, narrow.signed_in())) for _ in range(ROOM)]
+    await gate.filled(ROOM)
+    for call in leaving:
+        call.cancel()
+    await asyncio.gather(*leaving, return_exceptions=True)
+    gate.open.set()
+    async with asyncio.timeout(10):
+        while not (await narrow.call("grpc", HOLD, narrow.signed_in())).ok:
+            await asyncio.sleep(0.02)
+    del narrow.backend.answers[HOLD.path]
+
+
+async def test_a_burst_finds_room_in_an_edge_that_nobody_has_called_yet(tmp_path: Path) -> None:
+    async for world in open_world(tmp_path):
+        gate = world.backend.answers[HOLD.path] = Gate()
+        burst = [asyncio.create_task(world.call("grpc", HOLD, world.signed_in())) for _ in range(64)]
+        await gate.filled(64)
+        gate.open.set()
+        assert all(reply.ok for reply in await asyncio.gather(*burst))
