@@ -1,106 +1,80 @@
-"""Whole bookings: hold, book, begin to pay, pay, be confirmed; as fast as they go, and for long."""
+"""Whole bookings: hold, book, begin to pay, pay, be confirmed; as fast as they go, against the same writes alone."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 
-import psutil  # type: ignore[import-untyped]
 import psycopg
 
 from bench import buyers
-from bench.buyers import Sale, Sold
+from bench.bookings_floor import BookingsFloor
+from bench.buyers import Sale, Sold, percentile
 from bench.holds import HoldCalls
-from bench.rounds import Round
+from bench.rounds import Ratio, Round
 from bench.stage import Stage, client_core
 
 SHOWS = 4_000
 CONFIRMED = "SELECT count(*), max(updated_at) FROM bookings WHERE status = 2 AND created_at >= %s"
 PATIENCE_SECONDS = 60
-PROMISED_A_SECOND = 167
+MOST_OF_A_CORE = 0.85
+"""Buyers that use more of theirs may be what limited the rate."""
+RATIOS = (Ratio("whole bookings / the same writes in pgbench", "whole booking", ("its writes in pgbench",), 0.10),)
 
 
 class Bookings:
     """The subject ``bookings``."""
 
-    def __init__(self, stage: Stage, calls: HoldCalls, count: int) -> None:
+    def __init__(self, stage: Stage, calls: HoldCalls, floor: BookingsFloor, count: int) -> None:
         self._stage = stage
         self._calls = calls
+        self._floor = floor
         self._count = count
 
     @classmethod
     async def of(cls, stage: Stage, count: int) -> Bookings:
-        return cls(stage, await HoldCalls.of(stage.stack, stage.users, shows=SHOWS), count)
+        calls = await HoldCalls.of(stage.stack, stage.users, shows=SHOWS)
+        return cls(stage, calls, await BookingsFloor.of(stage.stack), count)
 
     async def round(self) -> Round:
         made = Round()
         spending = self._stage.spending()
-        sold, confirmed, seconds = await self._sell(self._count)
+        stack = self._stage.stack
+        calls = self._calls.take(self._count)
+        sale = Sale(stack.address("booking"), stack.address("payment"), calls, core=client_core())
+        sold, confirmed, seconds = await sell(self._stage, sale)
         made.rates["whole booking"] = confirmed / seconds
         made.spent["whole booking"] = {
             **{part: cpu / self._count for part, cpu in spending.so_far().items()},
             "client": sold.client_cpu / self._count,
         }
-        whole = [sum(times) for times in zip(*sold.latencies.values(), strict=False)]
-        if whole:
-            whole.sort()
-            made.tail["whole booking"] = (whole[len(whole) // 2], whole[int(len(whole) * 0.99)])
+        made.tail["whole booking"] = (percentile(sold.whole, 0.5), percentile(sold.whole, 0.99))
         if sold.refused or confirmed != sold.paid:
             made.void["whole booking"] = f"refused: {sold.refused}, {sold.paid} paid, {confirmed} confirmed"
+        elif sold.client_cpu / sold.seconds > MOST_OF_A_CORE:
+            made.void["whole booking"] = f"the buyers used {sold.client_cpu / sold.seconds:.0%} of their core"
+        if confirmed:
+            await self._floor.prepare(self._count)
+            spending = self._stage.spending()
+            count, seconds = await self._floor.sell()
+            made.rates["its writes in pgbench"] = count / seconds
+            made.spent["its writes in pgbench"] = {part: cpu / count for part, cpu in spending.so_far().items()}
         return made
 
-    async def sustain(self, minutes: float, say: Callable[[str], None], rate: float = PROMISED_A_SECOND) -> None:
-        """Sell at ``rate`` buyers a second; says each minute what memory is used, and at last what was reached."""
-        count = int(minutes * 60 * rate)
-        watching = asyncio.create_task(self._tell_memory(say))
-        try:
-            sold, confirmed, seconds = await self._sell(count, rate=rate)
-        finally:
-            watching.cancel()
-        say(
-            f"{count} buyers at {rate:.0f}/s: {sold.paid} paid, {confirmed} confirmed, refused"
-            f" {sold.refused or 'none'}, {sold.turned_away} turned away,"
-            f" {confirmed / seconds:.0f} confirmed/s over {seconds:.0f} s"
-        )
-        for step in buyers.STEPS:
-            p50, p99 = (sold.percentile(step, share) * 1e3 for share in (0.5, 0.99))
-            say(f"  {step:<9} p50 {p50:6.1f} ms  p99 {p99:6.1f} ms")
 
-    async def _sell(self, count: int, rate: float | None = None) -> tuple[Sold, int, float]:
-        """What buyers met, how many bookings were confirmed, and the seconds until the last was."""
-        stack = self._stage.stack
-        sale = Sale(
-            stack.address("booking"),
-            stack.address("payment"),
-            self._calls.take(count),
-            rate=rate,
-            in_flight=48 if rate is None else 400,
-            core=client_core(),
-        )
-        async with await psycopg.AsyncConnection.connect(stack.database_url("booking"), autocommit=True) as connection:
-            row = await (await connection.execute("SELECT clock_timestamp()")).fetchone()
-            assert row is not None
-            began = row[0]
-            sold: Sold = await asyncio.get_running_loop().run_in_executor(self._stage.generators, buyers.sell, sale)
-            deadline = time.monotonic() + PATIENCE_SECONDS
-            while True:
-                found = await (await connection.execute(CONFIRMED, (began,))).fetchone()
-                assert found is not None
-                if found[0] >= sold.paid or time.monotonic() > deadline:
-                    break
-                await asyncio.sleep(0.05)
-        return sold, found[0], (found[1] - began).total_seconds() if found[1] else 0.0
-
-    async def _tell_memory(self, say: Callable[[str], None]) -> None:
-        minute = 0
+async def sell(stage: Stage, sale: Sale) -> tuple[Sold, int, float]:
+    """What buyers met, how many bookings were confirmed, and the seconds until the last was."""
+    url = stage.stack.database_url("booking")
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+        row = await (await connection.execute("SELECT clock_timestamp()")).fetchone()
+        assert row is not None
+        began = row[0]
+        sold: Sold = await asyncio.get_running_loop().run_in_executor(stage.generators, buyers.sell, sale)
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
-            sizes = {
-                process.part.name: psutil.Process(process.pid).memory_info().rss / 2**20
-                for process in self._stage.stack.parts
-                if process.pid is not None and psutil.pid_exists(process.pid)
-            }
-            told = ", ".join(f"{name} {size:.0f}" for name, size in sizes.items())
-            say(f"  minute {minute}, RSS in MiB: {told}")
-            minute += 1
-            await asyncio.sleep(60)
+            found = await (await connection.execute(CONFIRMED, (began,))).fetchone()
+            assert found is not None
+            if found[0] >= sold.paid or time.monotonic() > deadline:
+                break
+            await asyncio.sleep(0.05)
+    return sold, found[0], (found[1] - began).total_seconds() if found[1] else 0.0

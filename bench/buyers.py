@@ -1,11 +1,14 @@
 """Buyers who do everything a customer does: hold, book, begin to pay, pay at the provider's page. A process of its own.
 
+Others only look at seat maps meanwhile.
+
 gRPC goes over ``bench.wire``'s links, the checkout page over plain HTTP/1.1, as a browser's form would post it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import resource
 import time
@@ -26,7 +29,9 @@ from marquee.payment import v1 as payment_v1
 HOLD = "/marquee.booking.v1.BookingService/CreateReservation"
 BOOK = "/marquee.booking.v1.BookingService/CreateBooking"
 PAY = "/marquee.payment.v1.PaymentService/InitiatePayment"
+SEAT_MAP = "/marquee.booking.v1.BookingService/GetSeatMap"
 STEPS = ("hold", "book", "pay", "checkout")
+LOOK = "seat map"
 PAGES = 16
 """Connections to the provider's page."""
 TICK_SECONDS = 0.01
@@ -42,6 +47,9 @@ class Sale:
         rate: buyers who begin a second; None for as many as ``in_flight`` lets through.
         core: the processor to stay on; None for any.
         give_up_seconds: when to stop whatever is under way.
+        begin_seconds: how long buyers begin; None until there are no more.
+        looks: (access token, serialized GetSeatMapRequest) of those who look at seat maps, again and again in turn.
+        looks_rate: of these a second, while there are buyers.
     """
 
     booking: str
@@ -51,22 +59,31 @@ class Sale:
     rate: float | None = None
     core: int | None = None
     give_up_seconds: float = 900.0
+    begin_seconds: float | None = None
+    looks: Sequence[tuple[str, bytes]] = ()
+    looks_rate: float = 20.0
 
 
 @dataclass
 class Sold:
-    """What came of a sale. Times are seconds; ``refused`` counts by step."""
+    """What came of a sale. Times are seconds; ``refused`` counts by step, ``whole`` is all of a buyer's steps."""
 
+    begun: int = 0
     paid: int = 0
     refused: dict[str, int] = field(default_factory=dict)
     turned_away: int = 0
     seconds: float = 0.0
     client_cpu: float = 0.0
-    latencies: dict[str, list[float]] = field(default_factory=lambda: {step: [] for step in STEPS})
+    latencies: dict[str, list[float]] = field(default_factory=lambda: {step: [] for step in (*STEPS, LOOK)})
+    whole: list[float] = field(default_factory=list)
 
     def percentile(self, step: str, share: float) -> float:
-        values = sorted(self.latencies[step])
-        return values[min(len(values) - 1, int(share * len(values)))] if values else 0.0
+        return percentile(self.latencies[step], share)
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The value that ``share`` of them do not exceed; 0 of none."""
+    return sorted(values)[min(len(values) - 1, int(share * len(values)))] if values else 0.0
 
 
 def sell(sale: Sale) -> Sold:
@@ -106,11 +123,20 @@ class Crowd:
         self._number = 0
         self._under_way = 0
         self._exhausted = False
+        self._opened = time.perf_counter()
         self._done = asyncio.get_running_loop().create_future()
         self.page = CheckoutPage()
 
     async def run(self) -> None:
         """Until every buyer came and went."""
+        looking = asyncio.create_task(self._look_around())
+        try:
+            await self._sell()
+        finally:
+            looking.cancel()
+            await asyncio.wait((looking,))
+
+    async def _sell(self) -> None:
         if self._sale.rate is None:
             for _ in range(self._sale.in_flight):
                 self._begin()
@@ -130,59 +156,75 @@ class Crowd:
             await asyncio.sleep(TICK_SECONDS)
         await self._done
 
+    async def _look_around(self) -> None:
+        """Ask for seat maps, one after the other at the rate."""
+        if not self._sale.looks:
+            return
+        started = time.perf_counter()
+        for number, (token, request) in enumerate(itertools.cycle(self._sale.looks)):
+            await asyncio.sleep(started + number / self._sale.looks_rate - time.perf_counter())
+            self._ask(self._booking[number % len(self._booking)], SEAT_MAP, token, request, lambda _: None)
+
     def _flush(self) -> None:
         for link in (*self._booking, *self._payment):
             link.flush()
 
+    def _is_over(self) -> bool:
+        limit = self._sale.begin_seconds
+        return limit is not None and time.perf_counter() - self._opened > limit
+
     def _begin(self) -> None:
-        buyer = next(self._source, None)
+        buyer = None if self._is_over() else next(self._source, None)
         if buyer is None:
             self._exhausted = True
             if not self._under_way and not self._done.done():
                 self._done.set_result(None)
             return
         self._number += 1
+        self._sold.begun += 1
         self._under_way += 1
         token, request = buyer
         links = self._booking[self._number % len(self._booking)], self._payment[self._number % len(self._payment)]
-        self._ask(links[0], HOLD, token, request, partial(self._held, token, links))
+        self._ask(links[0], HOLD, token, request, partial(self._held, token, links, time.perf_counter()))
 
     def _ask(self, link: Link, method: str, token: str, request: bytes, then: Callable[[bytes], None]) -> None:
         known = self._heads.get((method, token))
         if known is None:
             known = self._heads[method, token] = head("marquee", method, token)
-        step = {HOLD: "hold", BOOK: "book", PAY: "pay"}[method]
+        step = {HOLD: "hold", BOOK: "book", PAY: "pay", SEAT_MAP: LOOK}[method]
         link.call(known, message(request), partial(self._answered, step, time.perf_counter(), then))
         link.flush()
 
     def _answered(self, step: str, asked: float, then: Callable[[bytes], None], answer: bytes | None) -> None:
         if answer is None:
             self._sold.refused[step] = self._sold.refused.get(step, 0) + 1
-            self._leave()
+            if step != LOOK:
+                self._leave()
             return
         self._sold.latencies[step].append(time.perf_counter() - asked)
         then(answer)
 
-    def _held(self, token: str, links: tuple[Link, Link], answer: bytes) -> None:
+    def _held(self, token: str, links: tuple[Link, Link], came: float, answer: bytes) -> None:
         request = booking_v1.CreateBookingRequest(
             request_id=str(uuid.uuid4()), reservation_id=booking_v1.Reservation.FromString(answer).reservation_id
         )
-        self._ask(links[0], BOOK, token, request.SerializeToString(), partial(self._booked, token, links))
+        self._ask(links[0], BOOK, token, request.SerializeToString(), partial(self._booked, token, links, came))
 
-    def _booked(self, token: str, links: tuple[Link, Link], answer: bytes) -> None:
+    def _booked(self, token: str, links: tuple[Link, Link], came: float, answer: bytes) -> None:
         request = payment_v1.InitiatePaymentRequest(
             request_id=str(uuid.uuid4()),
             booking_id=booking_v1.Booking.FromString(answer).booking_id,
             method=payment_v1.PAYMENT_METHOD_UPI,
         )
-        self._ask(links[1], PAY, token, request.SerializeToString(), self._initiated)
+        self._ask(links[1], PAY, token, request.SerializeToString(), partial(self._initiated, came))
 
-    def _initiated(self, answer: bytes) -> None:
+    def _initiated(self, came: float, answer: bytes) -> None:
         url = payment_v1.Payment.FromString(answer).checkout_url
-        self.page.post(url, partial(self._answered, "checkout", time.perf_counter(), self._paid))
+        self.page.post(url, partial(self._answered, "checkout", time.perf_counter(), partial(self._paid, came)))
 
-    def _paid(self, _: bytes) -> None:
+    def _paid(self, came: float, _: bytes) -> None:
         self._sold.paid += 1
+        self._sold.whole.append(time.perf_counter() - came)
         self._leave()
 
     def _leave(self) -> None:

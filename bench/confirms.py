@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import re
-import subprocess
 import time
 import uuid
 from dataclasses import dataclass
@@ -15,9 +12,9 @@ from pathlib import Path
 import psycopg
 import redis.asyncio as redis
 
+from bench import pgbench
 from bench.rounds import Ratio, Round
 from bench.stage import Stage
-from local import postgres
 from marquee.booking import v1 as booking_v1
 from marquee.payment import v1 as payment_v1
 
@@ -28,7 +25,6 @@ EACH = 50
 TOTAL_MINOR = 49_560
 POLL_SECONDS = 0.02
 GIVE_UP_SECONDS = 120
-PGBENCH_CLIENTS = 16
 
 
 @dataclass(frozen=True)
@@ -45,27 +41,36 @@ RATIOS = (Ratio("confirm / the same writes in pgbench", "confirm", ("pgbench",),
 
 
 class Confirmations:
-    """The subject ``confirms``."""
+    """The subject ``confirms``.
 
-    def __init__(self, stage: Stage, count: int) -> None:
+    Args:
+        template: the show that those of the bookings are like; any that is large enough when None.
+    """
+
+    def __init__(self, stage: Stage, count: int, template: uuid.UUID | None = None) -> None:
         self._stage = stage
         self._count = count
+        self._template = template
         self._stack = stage.stack
         self._url = stage.stack.database_url("booking")
 
     async def round(self) -> Round:
         made = Round()
         for name, confirm in (("confirm", self.by_service), ("pgbench", self.by_pgbench)):
+            await self.prepare(self._count)
             spending = self._stage.spending()
-            confirmed = await confirm(self._count)
+            confirmed = await confirm()
             made.rates[name] = confirmed.rate
             made.spent[name] = {part: cpu / confirmed.count for part, cpu in spending.so_far().items()}
         return made
 
     async def prepare(self, count: int) -> None:
-        """Make ``count`` bookings that wait for their money."""
+        """Make ``count`` bookings that wait for their money; those before them are forgotten."""
         async with await psycopg.AsyncConnection.connect(self._url, autocommit=True) as connection:
-            cursor = await connection.execute("SELECT show_id FROM shows WHERE capacity >= 2 * %s LIMIT 1", (EACH,))
+            cursor = await connection.execute(
+                "SELECT show_id FROM shows WHERE capacity >= 2 * %s AND show_id = coalesce(%s, show_id) LIMIT 1",
+                (EACH, self._template),
+            )
             row = await cursor.fetchone()
             if row is None:
                 raise SystemExit("bench: there is no show to copy; was the demo data loaded?")
@@ -79,9 +84,8 @@ class Confirmations:
             await connection.execute((HERE / "pending.sql").read_text() % parameters)
             await connection.execute("VACUUM ANALYZE seat_claims, bookings, reservations, show_versions")
 
-    async def by_service(self, count: int) -> Confirmed:
+    async def by_service(self) -> Confirmed:
         """Put a capture for every waiting booking on the bus, and wait until all are confirmed."""
-        await self.prepare(count)
         bus = redis.Redis.from_url(self._stack.url("bus"))
         async with await psycopg.AsyncConnection.connect(self._url, autocommit=True) as connection:
             cursor = await connection.execute("SELECT booking_id, payment_id FROM bench.pending ORDER BY number")
@@ -95,7 +99,7 @@ class Confirmations:
             done = 0
             while done < len(waiting):
                 if time.perf_counter() - started > GIVE_UP_SECONDS:
-                    raise SystemExit(f"bench: only {done} of {count} bookings were confirmed")
+                    raise SystemExit(f"bench: only {done} of {len(waiting)} bookings were confirmed")
                 await asyncio.sleep(POLL_SECONDS)
                 row = await (
                     await connection.execute(
@@ -108,24 +112,9 @@ class Confirmations:
         await bus.aclose()
         return Confirmed(len(waiting), seconds)
 
-    async def by_pgbench(self, count: int) -> Confirmed:
-        """The same writes by pgbench, prepared statements, 16 clients, a transaction for each confirmation."""
-        await self.prepare(count)
-        each = count // PGBENCH_CLIENTS
-        process = await asyncio.create_subprocess_exec(
-            str(postgres.programs(self._stack.home) / "pgbench"),
-            *("-n", "-M", "prepared", "-c", str(PGBENCH_CLIENTS), "-j", "1", "-t", str(each)),
-            *("-f", str(HERE / "confirm.pgbench"), self._url),
-            env={**os.environ, "PGOPTIONS": "-c plan_cache_mode=force_generic_plan"},  # plans each statement once
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-        said = (await process.communicate())[0].decode()
-        rate = re.search(r"^tps = ([0-9.]+)", said, re.MULTILINE)
-        processed = re.search(r"actually processed: (\d+)/(\d+)", said)
-        if process.returncode != 0 or rate is None or processed is None or processed[1] != processed[2]:
-            raise SystemExit(f"bench: pgbench failed:\n{said}")
-        return Confirmed(int(processed[1]), int(processed[1]) / float(rate[1]))
+    async def by_pgbench(self) -> Confirmed:
+        """The same writes by pgbench, a transaction for each confirmation."""
+        return Confirmed(*await pgbench.run(self._stack, self._url, HERE / "confirm.pgbench", self._count))
 
 
 def _quote() -> bytes:

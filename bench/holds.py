@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import grpc
 import psycopg
@@ -24,12 +24,19 @@ class HoldCalls:
     """An endless supply of calls, none of which wants a seat that another one wants.
 
     Neighbouring calls are for different shows, as on an ordinary evening.
+
+    Args:
+        tokens: access tokens of the customers.
+        shows: ids, and the labels of the seats that are free.
+        crowded: how many of the shows, the last ones, are kept for crowds.
     """
 
-    def __init__(self, tokens: list[str], shows: list[tuple[str, list[str]]]) -> None:
+    def __init__(self, tokens: list[str], shows: list[tuple[str, list[str]]], *, crowded: int = CROWDED) -> None:
+        ordinary = len(shows) - crowded
         self._tokens = tokens
-        self._crowded = shows[-CROWDED:]
-        self._calls = self._all(tokens, shows[:-CROWDED])
+        self._crowded = shows[ordinary:]
+        self._calls = self._all(tokens, shows[:ordinary])
+        self.count = sum(len(labels) // SEATS for _, labels in shows[:ordinary])
 
     @classmethod
     async def of(cls, stack: Stack, tokens: list[str], *, shows: int) -> HoldCalls:
@@ -42,12 +49,7 @@ class HoldCalls:
                     (shows,),
                 )
             ).fetchall()
-        labels: dict[uuid.UUID, list[str]] = {}
-        async with grpc.aio.insecure_channel(stack.address("catalog")) as channel:
-            catalog = catalog_v1.CatalogServiceStub(channel)
-            for layout_id in {row[1] for row in rows}:
-                layout = await catalog.GetLayout(catalog_v1.GetLayoutRequest(layout_id=str(layout_id)))
-                labels[layout_id] = [seat.label for seat in layout.seats]
+        labels = await labels_of(stack, {row[1] for row in rows})
         return cls(tokens, [(str(show_id), labels[layout_id]) for show_id, layout_id in rows if labels[layout_id]])
 
     def take(self, count: int) -> list[tuple[str, bytes]]:
@@ -93,6 +95,16 @@ class HoldCalls:
             for place, (show_id, labels) in enumerate(usable):
                 user = (place + first // SEATS * 7) % len(tokens)
                 yield _call(tokens[user], show_id, labels[first : first + SEATS])
+
+
+async def labels_of(stack: Stack, layout_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, list[str]]:
+    """The labels of each layout's seats, in the order of their numbers."""
+    async with grpc.aio.insecure_channel(stack.address("catalog")) as channel:
+        catalog = catalog_v1.CatalogServiceStub(channel)
+        layouts = [
+            await catalog.GetLayout(catalog_v1.GetLayoutRequest(layout_id=str(layout_id))) for layout_id in layout_ids
+        ]
+    return {uuid.UUID(layout.layout_id): [seat.label for seat in layout.seats] for layout in layouts}
 
 
 def _call(token: str, show_id: str, seats: list[str]) -> tuple[str, bytes]:

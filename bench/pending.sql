@@ -1,5 +1,6 @@
 -- Bookings that wait for their money: %(count)s of them over %(shows)s new shows, two seats each, as holding and booking
--- would have left them. Answers nothing; `bench.pending` numbers them for pgbench. The shows' ids have the day of the
+-- would have left them. Answers nothing; `bench.pending` numbers them, neighbours of different shows, as the locks of one show
+-- would let only one of pgbench's clients work at a time. The shows' ids have the day of the
 -- show that they are like, and what belongs to them begins as they do: that is how each finds its partition.
 CREATE SCHEMA IF NOT EXISTS bench;
 DROP TABLE IF EXISTS bench.pending;
@@ -7,7 +8,7 @@ DROP SEQUENCE IF EXISTS bench.next;
 CREATE SEQUENCE bench.next;
 
 CREATE TABLE bench.pending AS
-SELECT (s.n * %(each)s + b.n)::integer AS number, s.show_id, 2 * b.n AS first_seat,
+SELECT (b.n * %(shows)s + s.n)::integer AS number, s.show_id, 2 * b.n AS first_seat,
        (left(s.show_id::text, 14) || right(uuidv7()::text, 22))::uuid AS reservation_id,
        (left(s.show_id::text, 14) || right(uuidv7()::text, 22))::uuid AS booking_id,
        uuidv7() AS user_id, uuidv7() AS payment_id

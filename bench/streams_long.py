@@ -6,14 +6,13 @@ import asyncio
 import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import psutil  # type: ignore[import-untyped]
 import psycopg
 from rich.console import Console
-from rich.table import Table
 
 from bench import machine
+from bench.findings import Finding, table
 from bench.rounds import report
 from bench.stage import Stage, client_core, open_stage
 from bench.streams import ENVIRONMENT, RATIOS, Streams, booking_pid, resident, restarted
@@ -30,16 +29,6 @@ SETTLE_SECONDS = 3.0
 MIB = 2**20
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One figure, its aim (or nothing), and whether it is reached."""
-
-    what: str
-    figure: str
-    aim: str = ""
-    reached: bool = True
-
-
 async def run(rounds: int, count: int) -> None:
     """Rounds of ``count`` streams against the raw loop, and all of this page."""
     console = Console(width=160)
@@ -50,17 +39,10 @@ async def run(rounds: int, count: int) -> None:
             made.append(await streams.round())
             console.print(f"round {number + 1}: {made[-1].line()}")
         report(console, made, RATIOS)
-        console.print(table(await growth(stage)))
-        console.print(table([*await commit_to_viewer(stage, LATE_VIEWERS), *await restart(stage, count)]))
+        console.print(table(await growth(stage), "streams"))
+        found = [*await commit_to_viewer(stage, LATE_VIEWERS), *await restart(stage, count)]
+        console.print(table(found, "streams"))
     console.print(f"machine: {machine.describe()}")
-
-
-def table(found: Sequence[Finding]) -> Table:
-    made = Table("what", "figure", "aim", title="streams")
-    for each in found:
-        aim = f"{each.aim} {'reached' if each.reached else 'SHORT'}" if each.aim else ""
-        made.add_row(each.what, each.figure, aim)
-    return made
 
 
 async def growth(stage: Stage, crowds: Sequence[int] = CROWDS) -> list[Finding]:

@@ -178,7 +178,7 @@ class Link(asyncio.Protocol):
         self._received = 0
         self._held_back: deque[tuple[bytes, bytes, Done]] = deque()
         self._open: dict[int, Done] = {}
-        self._bodies: dict[int, bytes] = {}
+        self._bodies: dict[int, bytearray] = {}
         self._fine: set[int] = set()
         loop = asyncio.get_running_loop()
         self.settled: asyncio.Future[None] = loop.create_future()
@@ -228,7 +228,7 @@ class Link(asyncio.Protocol):
             if kind == DATA:
                 self._received += length
                 if length:
-                    self._bodies[stream] = self._bodies.get(stream, b"") + buffer[payload:at]
+                    self._bodies.setdefault(stream, bytearray()).extend(buffer[payload:at])
             elif kind == HEADERS and self._rest and STATUS_200 in buffer[payload : payload + 2]:
                 self._fine.add(stream)
             if kind in (DATA, HEADERS):
@@ -260,7 +260,7 @@ class Link(asyncio.Protocol):
             body = None
         self._fine.discard(stream)
         if done is not None:
-            done(body if self._rest or body is None else body[5:])
+            done(None if body is None else bytes(body) if self._rest else bytes(body[5:]))
 
 
 class Flight:
