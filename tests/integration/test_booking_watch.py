@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 
 import grpc
 import pytest
+import redis.asyncio as redis
 from booking_fixtures import house, keys
 from booking_house import House, booking_house
 from fixtures_stores import DatabaseFactory
@@ -20,6 +21,7 @@ from bench import wire
 from bench.streams_crowd import METHOD, Audience, Crowd
 from bench.streams_wire import RedialledLine
 from marquee.booking import v1 as booking_v1
+from services.booking.notices import open_notices
 
 __all__ = ["house", "keys"]
 CHANGES = 500
@@ -185,6 +187,37 @@ async def test_a_viewer_that_resumes_gets_only_what_changed(house: House) -> Non
     ):
         update = await anext(aiter(house.stub.WatchSeats(request)))
         assert update.snapshot.version == 3
+
+
+async def listeners(cache: redis.Redis) -> set[str]:
+    """The connections that listen, by Valkey's numbers of them."""
+    return {client["id"] for client in await cache.client_list(_type="pubsub")}
+
+
+async def test_many_may_begin_to_listen_at_once_when_nobody_has_for_a_while(valkey_cache: str) -> None:
+    """A connection without a channel that was quiet for longer than its interval is checked by whoever subscribes next:
+    by reading from it, as the listener does at that moment."""
+    heard: set[str] = set()
+    channels = {f"seats:{{{number}}}" for number in range(50)}
+    async with (
+        redis.Redis.from_url(valkey_cache, protocol=2) as cache,
+        open_notices(f"{valkey_cache}?health_check_interval=1") as notices,
+    ):
+        before = await listeners(cache)
+        await notices.subscribe("seats:{first}", lambda channel, message: None)
+        async with asyncio.timeout(10):
+            while not (ours := await listeners(cache) - before):
+                await asyncio.sleep(0.02)
+        await notices.unsubscribe("seats:{first}")
+        await asyncio.sleep(1.5)
+        await asyncio.gather(
+            *(notices.subscribe(each, lambda channel, message: heard.add(channel)) for each in channels)
+        )
+        async with asyncio.timeout(10):
+            while heard != channels:
+                notices.publish((channel, b"") for channel in channels)
+                await asyncio.sleep(0.05)
+        assert ours <= await listeners(cache), "the connection was lost, and what was told meanwhile with it"
 
 
 async def test_a_restored_database_gives_viewers_a_new_snapshot(
