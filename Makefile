@@ -8,6 +8,7 @@ BIN := .venv/bin
 EDGE_PORT ?= 8080
 SHOWS ?= 50000
 TESTS ?= tests
+TEST_WORKERS ?= 2
 PROVE_MINUTES ?= 30
 export EDGE_PORT
 
@@ -39,9 +40,12 @@ types: setup ## mypy, strict
 	@echo "== mypy"
 	@$(BIN)/mypy
 
+# pytest ends with 5 when TESTS has none of the kind.
 pytest: setup ## the tests alone; TESTS=tests/unit chooses some
-	@echo "== pytest"
-	@$(BIN)/python -m pytest $(TESTS)
+	@echo "== pytest, $(TEST_WORKERS) at a time"
+	@$(BIN)/python -m pytest $(TESTS) -m "not alone" -n $(TEST_WORKERS) --dist loadgroup || [ $$? -eq 5 ]
+	@echo "== pytest, one at a time"
+	@$(BIN)/python -m pytest $(TESTS) -m alone || [ $$? -eq 5 ]
 
 seed: setup ## a day of SHOWS=50000 more shows in the running stack
 	@$(BIN)/python -m local seed --shows $(SHOWS)
@@ -62,7 +66,7 @@ prove: setup ## seats, money and events under fire, for PROVE_MINUTES=30; goes o
 	@$(BIN)/python -m tests.prove --minutes $(PROVE_MINUTES) $(if $(PROVE_SEED),--seed $(PROVE_SEED)) \
 		$(if $(PROVE_ONLY),--only $(PROVE_ONLY)) $(if $(PROVE_AGAIN),--again $(PROVE_AGAIN))
 
-bench: setup ## paired benchmarks on this machine
+bench: setup ## what holds, bookings and the edge cost against their floors; `python -m bench --help` has more subjects
 	@$(BIN)/python -m bench
 
 lock: setup ## pin what is installed in .venv as requirements.lock

@@ -14,7 +14,7 @@ import pytest_asyncio
 from tests.prove.campaign import Campaign, Script, run_campaign
 from tests.prove.findings import Rule
 
-pytestmark = pytest.mark.timeout(420)
+pytestmark = [pytest.mark.timeout(420), pytest.mark.alone]
 
 
 @pytest_asyncio.fixture(scope="module")
