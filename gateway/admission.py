@@ -48,7 +48,8 @@ def limits(base: Mapping[str, dict[str, Any]], rpcs: tuple[Rpc, ...]) -> dict[st
 
 
 def named(names: Iterable[str], rpcs: tuple[Rpc, ...]) -> tuple[Rpc, ...]:
-    """The RPCs that ``envoy/edge.yaml`` calls ``BookingService.CreateReservation``, or ``CatalogService.*``.
+    """The RPCs that ``envoy/edge.yaml`` calls ``BookingService.CreateReservation``, or ``CatalogService.*`` (all of a
+    service but its streams).
 
     Raises:
         UnknownRpcError: there is none of a name.
@@ -56,7 +57,11 @@ def named(names: Iterable[str], rpcs: tuple[Rpc, ...]) -> tuple[Rpc, ...]:
     found: list[Rpc] = []
     for name in names:
         service, _, method = name.partition(".")
-        of_name = [rpc for rpc in rpcs if rpc.service == service and method in ("*", rpc.name)]
+        of_name = [
+            rpc
+            for rpc in rpcs
+            if rpc.service == service and (rpc.name == method or (method == "*" and not rpc.streaming))
+        ]
         if not of_name:
             raise UnknownRpcError(f"envoy/edge.yaml: there is no {name} at the edge")
         found += of_name

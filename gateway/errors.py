@@ -141,7 +141,12 @@ REFUSALS = (
     ),
     Refusal("DEADLINE_EXCEEDED", "the service did not answer in time", status=504),
     # A service that answered with something else than gRPC or died halfway.
-    Refusal("UNAVAILABLE", "the service cannot be reached at this moment; try again soon", at_least=501),
+    Refusal(
+        "UNAVAILABLE",
+        "the service cannot be reached at this moment; try again soon",
+        at_least=501,
+        retry_after_seconds=1,
+    ),
     Refusal("INTERNAL", "something went wrong on our side", at_least=500),
     Refusal("INVALID_ARGUMENT", "the request cannot be read", at_least=400),
 )

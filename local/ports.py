@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import socket
 from collections.abc import Iterable
@@ -13,9 +14,11 @@ import psutil  # type: ignore[import-untyped]
 from local import files
 from local.trouble import Trouble
 
-CHOICE = range(20_000, 32_000)
-"""Below the range from which Linux takes the near end of outgoing connections (32768 on): such a connection must
-not sit on the port of a part that is just being restarted."""
+CHOICE = range(*map(int, os.environ.get("MARQUEE_PORTS", "20000-32000").split("-")))
+"""Tests that run side by side have ranges of their own, so that none takes what another one has just found free.
+
+Below the range from which Linux takes the near end of outgoing connections (32768 on): such a connection must not sit
+on the port of a part that is just being restarted."""
 
 
 def is_free(port: int, host: str = "127.0.0.1") -> bool:

@@ -7,6 +7,9 @@ import pytest
 
 # Before the first `import grpc`: stacks fork while tests have channels open, and gRPC's handlers crash such children.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+if worker := os.environ.get("PYTEST_XDIST_WORKER"):
+    first = 20_000 + int(worker.removeprefix("gw")) % 6 * 2_000
+    os.environ["MARQUEE_PORTS"] = f"{first}-{first + 2_000}"  # before the first `import local.ports`
 
 from fixtures_cluster import valkey_cluster
 from fixtures_replicas import pair

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from uuid import UUID
 
-import grpc
 import psycopg
 import structlog
 
@@ -72,7 +70,7 @@ async def book(wishes: Sequence[BookWish], *, bookings: BookingStore, shows: Sho
             again.append(place)
     answers: dict[int, Answer] = {}
     show_ids = await bookings.shows_of([wish.reservation_id for wish in wishes])
-    known = {show_id: await _find_show(shows, show_id) for show_id in set(show_ids.values())}
+    known = {show_id: await shows.find_or_none(show_id) for show_id in set(show_ids.values())}
     async with bookings.transaction() as connection:
         # The shows' locks are taken in the order of their ids, as by every writer.
         order = sorted(first.values(), key=lambda place: _show_of(wishes[place], show_ids).int)
@@ -95,14 +93,6 @@ async def book(wishes: Sequence[BookWish], *, bookings: BookingStore, shows: Sho
         repeated = await book([wishes[place] for place in again], bookings=bookings, shows=shows)
         answers |= dict(zip(again, repeated, strict=True))
     return [answers[place] for place in range(len(wishes))]
-
-
-async def _find_show(shows: Shows, show_id: UUID) -> Show | None:
-    try:
-        return await shows.find(show_id, newer_than_seconds=math.inf)  # for a summary, what the hold saw will do
-    except grpc.aio.AioRpcError as error:  # the booking is made all the same, without the summary of its show
-        log.warning("show_not_read", show_id=str(show_id), error=str(error.code()))
-        return None
 
 
 def _show_of(wish: BookWish, show_ids: dict[UUID, UUID]) -> UUID:

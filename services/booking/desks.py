@@ -33,17 +33,24 @@ class Desks:
         Raises:
             Unavailable: its region is being moved to another database.
         """
-        region = region_of(identifier)
-        if region in self._closed:
-            raise Unavailable("the sale for this city is being moved; try again", retry_after_seconds=5)
-        return self._regions.get(region, self.home)
+        if self.is_closed(identifier):
+            raise self.moving()
+        return self._regions.get(region_of(identifier), self.home)
 
-    def by_desk(self, show_ids: Iterable[UUID]) -> list[tuple[Desk, list[UUID]]]:
-        """The same shows, those of a desk together, also of regions that are being moved: for reading."""
+    def is_closed(self, identifier: UUID) -> bool:
+        """Whether the region of a show, or of what belongs to one, is being moved."""
+        return region_of(identifier) in self._closed
+
+    @staticmethod
+    def moving() -> Unavailable:
+        return Unavailable("the sale for this city is being moved; try again", retry_after_seconds=5)
+
+    def by_desk(self, identifiers: Iterable[UUID]) -> list[tuple[Desk, list[UUID]]]:
+        """The same ids, those of a desk together, also of regions that are being moved: for reading."""
         found: dict[int, tuple[Desk, list[UUID]]] = {}
-        for show_id in show_ids:
-            desk = self._regions.get(region_of(show_id), self.home)
-            found.setdefault(id(desk), (desk, []))[1].append(show_id)
+        for identifier in identifiers:
+            desk = self._regions.get(region_of(identifier), self.home)
+            found.setdefault(id(desk), (desk, []))[1].append(identifier)
         return list(found.values())
 
     async def look(self) -> None:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import OrderedDict
 from uuid import UUID
+
+import grpc
+import structlog
 
 from marquee.catalog import v1 as catalog_v1
 from services.booking.clients import CatalogClient
 from services.booking.domain import Layout, Show
 from services.booking.messages import layout_of
 from services.booking.store.shows import ShowRow, ShowStore
+
+log = structlog.get_logger()
 
 MOST_SHOWS = 20_000
 MOST_LAYOUTS = 1_000
@@ -44,6 +50,14 @@ class Shows:
             self._reading[show_id] = reading
             reading.add_done_callback(lambda done: self._end_reading(show_id, done))
         return await asyncio.shield(reading)
+
+    async def find_or_none(self, show_id: UUID) -> Show | None:
+        """For a title or a summary, which may be as old as what a hold saw, and is left out while it cannot be read."""
+        try:
+            return await self.find(show_id, newer_than_seconds=math.inf)
+        except grpc.aio.AioRpcError as error:
+            log.warning("show_not_read", show_id=str(show_id), error=str(error.code()))
+            return None
 
     def forget(self, show_id: UUID) -> None:
         """Read it anew next time. What is being read just now may be older than the change: it is not kept."""

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID, uuid5
 
+import structlog
+
 from marquee.booking import v1 as booking_v1
 from marquee.payment import v1 as payment_v1
 from services.booking.desk import Desk
@@ -61,6 +63,9 @@ from services.kit.errors import InvalidArgument, Refusal, RequestIdReused, Unava
 from services.kit.idempotency import content_hash
 from services.kit.ids import new_id_of_show
 from services.kit.outbox import Event
+from services.kit.surprises import as_refusal
+
+log = structlog.get_logger()
 
 REFUNDS = UUID("5f0e4c86-5a42-4c3e-9a27-3b0f6f1a7c11")
 """Namespace of refund ids, which are made from what is refunded, so that a refund is asked for once."""
@@ -268,37 +273,38 @@ async def get_payables(wanted: Sequence[tuple[UUID, UUID]], *, desks: Desks) -> 
     NotFound: there is none, or it is somebody else's. BookingNotPayable: it is paid, cancelled, or its payment window
     is over. Unavailable: its region is being moved.
     """
-    by_desk: dict[int, tuple[Desk, list[UUID]]] = {}
-    refused: dict[UUID, Refusal] = {}
-    for booking_id, _ in wanted:
+    found: dict[UUID, tuple[BookingRow, bool, Show | None] | Refusal] = {}
+
+    async def look(desk: Desk, booking_ids: Sequence[UUID]) -> None:
         try:
-            desk = desks.of(booking_id)
-        except Unavailable as refusal:
-            refused[booking_id] = refusal
-            continue
-        by_desk.setdefault(id(desk), (desk, []))[1].append(booking_id)
-    found: dict[UUID, tuple[Desk, BookingRow, bool]] = {}
-    for desk, booking_ids in by_desk.values():
-        payables = await desk.bookings.payables(booking_ids)
-        found |= {booking_id: (desk, row, is_open) for booking_id, (row, is_open) in payables.items()}
+            payables = await desk.bookings.payables(booking_ids)
+        except Exception as error:  # a database that is away must not keep the bookings of others from being paid
+            log.warning("payables_not_read", error=f"{type(error).__name__}: {error}"[:200])
+            found.update(dict.fromkeys(booking_ids, as_refusal(error)))
+            return
+        for booking_id, (row, is_open) in payables.items():
+            found[booking_id] = row, is_open, await desk.shows.find_or_none(row.show_id)
+
+    await asyncio.gather(*(look(desk, ids) for desk, ids in desks.by_desk({booking_id for booking_id, _ in wanted})))
     answers: list[booking_v1.Payable | Refusal] = []
     for booking_id, user_id in wanted:
         known = found.get(booking_id)
-        if booking_id in refused:
-            answers.append(refused[booking_id])
-        elif known is None or known[1].user_id != user_id:
+        if desks.is_closed(booking_id):
+            answers.append(desks.moving())
+        elif isinstance(known, Refusal):
+            answers.append(known)
+        elif known is None or known[0].user_id != user_id:
             answers.append(no_such("booking"))
         else:
-            answers.append(await _payable(*known))
+            answers.append(_payable(*known))
     return answers
 
 
-async def _payable(desk: Desk, row: BookingRow, is_open: bool) -> booking_v1.Payable | Refusal:
+def _payable(row: BookingRow, is_open: bool, show: Show | None) -> booking_v1.Payable | Refusal:
     if not is_open:
         state = row.status.name.lower().replace("_", " ")
         late = row.status is BookingState.PENDING_PAYMENT
         return BookingNotPayable("its payment window is over" if late else f"the booking is {state}")
-    show = await desk.shows.find(row.show_id, newer_than_seconds=math.inf)  # for its title
     places = f"{len(row.seat_nos)} place{'s' if len(row.seat_nos) > 1 else ''}"
     payable = booking_v1.Payable(
         booking_id=str(row.booking_id),

@@ -159,7 +159,10 @@ class Batcher(Generic[Item, Result]):
 
     async def _results(self, items: Sequence[Item]) -> Sequence[Result | Exception]:
         try:
-            return await self._flush(items)
+            results = await self._flush(items)
+            if len(results) != len(items):
+                raise ValueError(f"{len(results)} results of {len(items)} items")
+            return results
         except Exception as error:
             if len(items) == 1 or is_transient(error):
                 return [error] * len(items)

@@ -22,6 +22,7 @@ from services.kit.admission import Admission
 from services.kit.call import Anonymous, Call, Caller, ServiceCaller, UserCaller, enter_call
 from services.kit.errors import (
     InvalidArgument,
+    Overloaded,
     PermissionDenied,
     RequestTooLarge,
     Unauthenticated,
@@ -190,6 +191,8 @@ async def _abort(context: Context, method: str, error: Exception) -> None:
     ]
     if refusal.retry_after_seconds is not None:
         trailing.append(("retry-after", str(math.ceil(refusal.retry_after_seconds))))
+    if isinstance(refusal, Overloaded):
+        trailing.append(("grpc-retry-pushback-ms", "-1"))  # gRPC's clients must not try again by themselves
     await context.abort(code, refusal.message, tuple(trailing))
 
 

@@ -6,16 +6,22 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import psycopg
 import sqlalchemy.exc
 from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from services.kit.database import CONNECTING, SESSION, SHORT_TRANSACTIONS
+from services.kit.errors import Refusal
 from services.kit.surprises import as_refusal, unavailable
 
-as_refusal.register(sqlalchemy.exc.OperationalError, unavailable)
-as_refusal.register(sqlalchemy.exc.InterfaceError, unavailable)
 as_refusal.register(sqlalchemy.exc.TimeoutError, unavailable)
+
+
+@as_refusal.register
+def _(error: sqlalchemy.exc.DBAPIError) -> Refusal:
+    """As psycopg's error that is in it."""
+    return as_refusal(error.orig) if isinstance(error.orig, psycopg.Error) else unavailable(error)
 
 
 def connect_args(url: str) -> dict[str, Any]:

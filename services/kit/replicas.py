@@ -22,8 +22,10 @@ import structlog
 
 from services.kit.call import Anonymous, UserCaller, current_call
 from services.kit.database import SESSION, Connection
+from services.kit.errors import DeadlineExceeded, Unavailable
 from services.kit.repeating import repeating
 from services.kit.settings import ServiceSettings
+from services.kit.surprises import as_refusal
 
 log = structlog.get_logger()
 
@@ -177,8 +179,9 @@ class Reads(Generic[Source]):
             if asking.done():
                 return asking.result()
             self._follower.lose(TimeoutError())
-        except Exception as error:
-            self._follower.lose(error)  # and should the query be wrong, the primary says so
+        except Exception as error:  # should the query be wrong, the primary says so
+            if isinstance(as_refusal(error), Unavailable | DeadlineExceeded):
+                self._follower.lose(error)
         finally:
             self._abandon(asking)
         return await query(self._primary)

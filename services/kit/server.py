@@ -50,11 +50,15 @@ def token_verifier(settings: ServiceSettings) -> TokenVerifier:
 
 
 class GuardedServer:
-    """What generated code (``add_UserServiceServicer_to_server``) sees of a server: every method it adds is guarded."""
+    """What generated code (``add_UserServiceServicer_to_server``, and nothing else) sees of a server.
+
+    Every method that it adds is guarded.
+    """
 
     def __init__(self, server: grpc.aio.Server, door: Door) -> None:
         self._server = server
         self._door = door
+        self.services: set[str] = set()
 
     def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
         """Adds nothing: they are the same handlers as those that are added by their names."""
@@ -62,6 +66,7 @@ class GuardedServer:
     def add_registered_method_handlers(
         self, service: str, handlers: Mapping[str, grpc.RpcMethodHandler[Any, Any]]
     ) -> None:
+        self.services.add(service)
         guarded = {name: self._door.guard(f"/{service}/{name}", handler) for name, handler in handlers.items()}
         self._server.add_registered_method_handlers(service, guarded)
 
@@ -88,12 +93,19 @@ class GrpcServer:
         self._server = grpc.aio.server(
             options=[*OPTIONS, ("grpc.max_receive_message_length", settings.max_request_bytes)]
         )
-        self.grpc = cast(grpc.aio.Server, GuardedServer(self._server, self._door))
+        self._guarded = GuardedServer(self._server, self._door)
+        self.grpc = cast(grpc.aio.Server, self._guarded)
         self._health = health_aio.HealthServicer()
         self.port = 0
 
     async def start(self) -> None:
-        """Listen; ``port`` tells where. Health says SERVING from here on."""
+        """Listen; ``port`` tells where. Health says SERVING from here on.
+
+        Raises:
+            LookupError: nobody was added who answers for a service that was named.
+        """
+        if missing := set(self._services) - self._guarded.services:
+            raise LookupError(f"nobody answers for {', '.join(sorted(missing))}")
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection(
             [*self._services, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME],

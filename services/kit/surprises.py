@@ -1,4 +1,4 @@
-"""What a caller is told of an error that no use case expected."""
+"""What a caller is told of an error that no use case expected. ``engine.py`` adds what SQLAlchemy raises."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ class BookingClient:
         most, gather_seconds: see `Batcher`.
     """
 
-    def __init__(self, channel: grpc.aio.Channel, *, most: int = 32, gather_seconds: float = 0.0) -> None:
+    def __init__(self, channel: grpc.aio.Channel, *, most: int, gather_seconds: float) -> None:
         self._stub = booking_v1.BookingInternalServiceStub(channel)
         self._batches: Batcher[tuple[UUID, UUID], Payable] = Batcher(
             self._ask, lane=lambda wanted: wanted[0], most=most, gather_seconds=gather_seconds
@@ -77,12 +77,17 @@ class BookingClient:
             ]
         )
         response = await self._stub.GetPayables(request, timeout=BOOKING_TIMEOUT_SECONDS)
-        return [_read_payable(answer) for answer in response.answers]
+        return [
+            _read_payable(answer, of=booking_id)
+            for answer, (booking_id, _) in zip(response.answers, wanted, strict=True)
+        ]
 
 
-def _read_payable(answer: booking_v1.PayableAnswer) -> Payable | Exception:
+def _read_payable(answer: booking_v1.PayableAnswer, *, of: UUID) -> Payable | Exception:
     if answer.HasField("payable"):
         payable = answer.payable
+        if payable.booking_id != str(of):  # nobody pays what another one owes
+            return LookupError(f"booking was asked for {of} and answered for {payable.booking_id}")
         return Payable(
             amount=from_proto(payable.amount, "amount"),
             pay_by=payable.pay_by_time.ToDatetime(tzinfo=UTC),

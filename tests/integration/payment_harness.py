@@ -254,7 +254,8 @@ async def payment_stack(folder: Path, database_url: str, **settings: Any) -> Asy
                 **settings,
             }
         )
-        app = await stack.enter_async_context(open_app(service_settings, BookingClient(channel)))
+        client = BookingClient(channel, most=32, gather_seconds=0.005)
+        app = await stack.enter_async_context(open_app(service_settings, client))
         await stack.enter_async_context(working(app))
         served = await stack.enter_async_context(
             serving(

@@ -16,6 +16,7 @@ from service_harness import TestKeys, reason
 from marquee.booking import v1 as booking_v1
 from marquee.catalog import v1 as catalog_v1
 from marquee.payment import v1 as payment_v1
+from services.kit.errors import reason_in
 
 __all__ = ["house", "keys"]
 
@@ -241,6 +242,32 @@ async def test_only_the_owner_and_services_see_a_booking(house: House) -> None:
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await house.payable(booking.booking_id, owner, metadata=wrong)
         assert reason(refused.value) in ("PERMISSION_DENIED", "UNAUTHENTICATED")
+
+
+async def test_each_who_asks_what_is_owed_gets_the_answer_of_his_own_booking(house: House) -> None:
+    """Many share a call; a booking of another day, a stranger's and one that is over stand between them."""
+    one, two = uuid4(), uuid4()
+    first = await booked(house, one, await house.add_show(), "A1")
+    second = await booked(house, two, await house.add_show(starts_in=timedelta(days=40)), "A1", "A2")
+    over = await booked(house, one, await house.add_show(), "A1")
+    await house.cancel(one, over.booking_id)
+    wanted = [(first, one), (first, two), (second, two), (over, one), (first, one)]
+    response = await house.internal.GetPayables(
+        booking_v1.GetPayablesRequest(
+            wanted=[
+                booking_v1.PayableWanted(booking_id=booking.booking_id, user_id=str(user)) for booking, user in wanted
+            ]
+        ),
+        metadata=house.served.as_service("payment"),
+    )
+    assert [answer.payable.booking_id for answer in response.answers] == [
+        first.booking_id, "", second.booking_id, "", first.booking_id
+    ]  # fmt: skip
+    assert [reason_in(answer.refusal) for answer in response.answers] == [
+        "", "NOT_FOUND", "", "BOOKING_NOT_PAYABLE", ""
+    ]  # fmt: skip
+    assert response.answers[0].payable.amount == first.quote.total != second.quote.total
+    assert response.answers[2].payable.amount == second.quote.total
 
 
 async def test_a_page_sees_its_confirmation_arrive(house: House) -> None:

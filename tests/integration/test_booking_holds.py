@@ -154,6 +154,7 @@ async def test_a_request_id_with_other_content_is_refused(house: House) -> None:
         assert reason(refused.value) == "REQUEST_ID_REUSED"
 
 
+@pytest.mark.alone
 async def test_an_expired_hold_is_seen_as_free_within_two_seconds(
     migrated_database_url: DatabaseFactory, valkey_cache: str, keys: TestKeys
 ) -> None:

@@ -297,6 +297,7 @@ def test_the_commands_list_tend_and_export(
     settings = BookingSettings(**keys.settings(url))
     environment = {
         **os.environ,
+        "COLUMNS": "500",  # an error's text comes in a frame, whose lines are not broken then
         "MARQUEE_DATABASE_URL": url,
         **{f"MARQUEE_{name.upper()}": str(getattr(settings, name)) for name in (
             "user_jwks_file", "service_jwks_file", "service_token_file"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import pytest
 from event_fixtures import staged  # noqa: F401  # the fixture ``stage``
 from event_stage import PATIENCE_S, Stage, consumer, logged, relay, until
 
@@ -203,6 +204,7 @@ async def test_each_consumer_gets_every_event(stage: Stage) -> None:
         await eventually(lambda: stage.effects() == ["1", "1"])
 
 
+@pytest.mark.alone
 def test_a_second_consumer_takes_over_within_two_seconds(stage: Stage, tmp_path: Path) -> None:
     with relay(stage, tmp_path / "log"), consumer(stage, tmp_path / "one") as first:
         until(lambda: logged(tmp_path / "one", "leading"))

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import psycopg
+import pytest
 from event_fixtures import staged  # noqa: F401  # the fixture ``stage``
 from event_stage import INSERT, Stage, consumer, logged, relay, until
 
@@ -58,6 +59,7 @@ def test_nothing_is_lost_or_doubled_when_relays_are_killed_again_and_again(stage
     stage.assert_each_effect_once_in_order(count)
 
 
+@pytest.mark.alone
 def test_a_second_relay_takes_over_within_two_seconds(stage: Stage, tmp_path: Path) -> None:
     with relay(stage, tmp_path / "one") as first:
         until(lambda: logged(tmp_path / "one", "leading"))

@@ -192,7 +192,7 @@ MUTATIONS = (
     Mutation(
         "owner check removed: anybody pays for a booking",
         f"{BOOKING}/usecases.py",
-        "elif known is None or known[1].user_id != user_id:",
+        "elif known is None or known[0].user_id != user_id:",
         "elif known is None:",
         f"{BOOKINGS}::test_only_the_owner_and_services_see_a_booking",
     ),
@@ -272,11 +272,11 @@ MUTATIONS = (
         "outbox after commit: a booking without its event",
         f"{BOOKING}/conversions.py",
         """
-            await add(connection, new)
-            await announce(connection, new)
+                await add(connection, new)
+                await announce(connection, new)
 """,
         """
-            await add(connection, new)
+                await add(connection, new)
     async with bookings.transaction() as connection:
         await announce(connection, new)
 """,

@@ -104,11 +104,11 @@ PLANTS = (
             edit(
                 f"{BOOKING}/conversions.py",
                 """
-            await add(connection, new)
-            await announce(connection, new)
+                await add(connection, new)
+                await announce(connection, new)
 """,
                 """
-            await add(connection, new)
+                await add(connection, new)
     async with bookings.transaction() as connection:
         await announce(connection, new)
 """,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from uuid import UUID, uuid4
 
@@ -15,30 +15,35 @@ from services.booking.domain import SeatLimits
 from services.booking.store.holds import HoldStore
 from services.kit.database import LASTING_PLANS, Connection, open_pool
 
+pytestmark = pytest.mark.alone
+
 SWEEPERS = 5
 SEEN_AS_FREE_S = 2.0
+MANY = 101
+"""More than the shows that a sweep takes."""
 LOCK_SHOW = "SELECT version FROM show_versions WHERE show_id = %s FOR UPDATE"
 
 
-async def hold_that_is_over(connection: Connection, show_id: UUID) -> None:
-    """Seat 0 of a new show."""
-    reservation_id, user_id = uuid4(), uuid4()
-    await connection.execute("INSERT INTO show_versions (show_id, version, taken) VALUES (%s, 1, 1)", (show_id,))
-    await connection.execute(
-        """
-        INSERT INTO seat_claims (show_id, seat_no, status, reservation_id, user_id, expires_at, fence)
-        VALUES (%s, 0, 2, %s, %s, clock_timestamp(), 1)
-        """,
-        (show_id, reservation_id, user_id),
-    )
-    await connection.execute(
-        """
-        INSERT INTO reservations (
-            show_id, reservation_id, user_id, status, holding, seat_nos, quote, total, fence, created_at, expires_at
-        ) VALUES (%s, %s, %s, 1, true, '{0}', '', 1, 1, clock_timestamp(), clock_timestamp())
-        """,
-        (show_id, reservation_id, user_id),
-    )
+async def holds_that_are_over(connection: Connection, show_id: UUID, *, holds: int = 1) -> None:
+    """A new show, and holds of a seat each."""
+    await connection.execute("INSERT INTO show_versions (show_id, version, taken) VALUES (%s, 1, %s)", (show_id, holds))
+    for seat_no in range(holds):
+        reservation_id, user_id = uuid4(), uuid4()
+        await connection.execute(
+            """
+            INSERT INTO seat_claims (show_id, seat_no, status, reservation_id, user_id, expires_at, fence)
+            VALUES (%s, %s, 2, %s, %s, clock_timestamp(), 1)
+            """,
+            (show_id, seat_no, reservation_id, user_id),
+        )
+        await connection.execute(
+            """
+            INSERT INTO reservations (
+                show_id, reservation_id, user_id, status, holding, seat_nos, quote, total, fence, created_at, expires_at
+            ) VALUES (%s, %s, %s, 1, true, %s, '', 1, 1, clock_timestamp(), clock_timestamp())
+            """,
+            (show_id, reservation_id, user_id, [seat_no]),
+        )
 
 
 @asynccontextmanager
@@ -58,8 +63,7 @@ async def sweeping(url: str, sweepers: int) -> AsyncIterator[None]:
 
 async def _sweep(holds: HoldStore) -> None:
     while True:
-        with suppress(psycopg.errors.LockNotAvailable):
-            await holds.expire_due()
+        await holds.expire_due()
         await asyncio.sleep(0.1)
 
 
@@ -81,9 +85,10 @@ async def test_a_show_that_is_stuck_keeps_no_other_shows_seats(
         await psycopg.AsyncConnection.connect(url, autocommit=True) as looking,
         await psycopg.AsyncConnection.connect(url) as keeping,
     ):
-        for show_id in shows:
-            await hold_that_is_over(looking, show_id)
         stuck = shows.pop(number)
+        await holds_that_are_over(looking, stuck, holds=MANY)  # before the others
+        for show_id in shows:
+            await holds_that_are_over(looking, show_id)
         await keeping.execute(LOCK_SHOW, (stuck,))
         async with sweeping(url, SWEEPERS):
             await until_free(looking, shows)
@@ -104,7 +109,7 @@ async def test_a_show_whose_lock_is_always_taken_is_swept_all_the_same(
                     await asyncio.sleep(0.02)
 
     async with await psycopg.AsyncConnection.connect(url, autocommit=True) as looking:
-        await hold_that_is_over(looking, show_id)
+        await holds_that_are_over(looking, show_id)
         crowd = [asyncio.create_task(keep_it_busy()) for _ in range(3)]
         await asyncio.sleep(0.1)
         try:

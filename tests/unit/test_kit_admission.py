@@ -21,7 +21,7 @@ class Clock:
 
 
 @dataclass
-class Door:
+class Calls:
     """Calls of one RPC, each of which takes ``seconds``."""
 
     clock: Clock
@@ -35,12 +35,12 @@ class Door:
 
 
 @pytest.fixture
-def door() -> Door:
+def door() -> Calls:
     clock = Clock()
-    return Door(clock, Admission(clock))
+    return Calls(clock, Admission(clock))
 
 
-def test_a_call_with_less_time_than_others_took_is_refused(door: Door) -> None:
+def test_a_call_with_less_time_than_others_took_is_refused(door: Calls) -> None:
     door.calls(20, seconds=0.5)
     door.admission.enter(HOLD, 60)
     with pytest.raises(Overloaded) as refused:
@@ -49,19 +49,19 @@ def test_a_call_with_less_time_than_others_took_is_refused(door: Door) -> None:
     door.admission.enter(HOLD, 0.6)
 
 
-def test_a_call_alone_is_let_in_and_finds_out(door: Door) -> None:
+def test_a_call_alone_is_let_in_and_finds_out(door: Calls) -> None:
     door.calls(20, seconds=0.5)
     entered = door.admission.enter(HOLD, 0.1)
     door.clock.now += 0.01
     door.admission.leave(HOLD, entered)
 
 
-def test_a_call_whose_time_is_over_is_refused_even_alone(door: Door) -> None:
+def test_a_call_whose_time_is_over_is_refused_even_alone(door: Calls) -> None:
     with pytest.raises(Overloaded):
         door.admission.enter(HOLD, 0)
 
 
-def test_refused_calls_are_not_under_way(door: Door) -> None:
+def test_refused_calls_are_not_under_way(door: Calls) -> None:
     door.calls(20, seconds=0.5)
     entered = door.admission.enter(HOLD, 60)
     for _ in range(3):
@@ -71,7 +71,7 @@ def test_refused_calls_are_not_under_way(door: Door) -> None:
     door.admission.enter(HOLD, 0.1)
 
 
-def test_an_rpc_says_nothing_of_another(door: Door) -> None:
+def test_an_rpc_says_nothing_of_another(door: Calls) -> None:
     door.calls(20, seconds=0.5)
     door.admission.enter(HOLD, 60)
     other = "/marquee.booking.v1.BookingService/GetBooking"
@@ -79,14 +79,14 @@ def test_an_rpc_says_nothing_of_another(door: Door) -> None:
     door.admission.enter(other, 0.1)
 
 
-def test_what_was_long_ago_is_forgotten(door: Door) -> None:
+def test_what_was_long_ago_is_forgotten(door: Calls) -> None:
     door.calls(20, seconds=0.5)
     door.admission.enter(HOLD, 60)
     door.clock.now += FORGET_SECONDS
     door.admission.enter(HOLD, 0.1)
 
 
-def test_it_follows_when_calls_get_faster(door: Door) -> None:
+def test_it_follows_when_calls_get_faster(door: Calls) -> None:
     door.calls(20, seconds=0.5)
     door.calls(30, seconds=0.01)
     door.admission.enter(HOLD, 60)

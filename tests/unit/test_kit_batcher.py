@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 
 import pytest
@@ -62,6 +63,37 @@ async def test_what_comes_while_a_batch_is_under_way_shares_the_next() -> None:
     flush.stuck.pop("a").set()
     await asyncio.gather(first, *rest)
     assert [len(batch) for batch in flush.batches] == [1, 9]
+
+
+async def test_a_batch_that_follows_another_waits_while_company_comes() -> None:
+    flush = Flushes()
+    adding = Batcher(flush, lane=lambda wish: wish[0], gather_seconds=0.3)
+    await adding.add(("first", 0))
+    coming = []
+    for number in range(4):  # each within a third of the time after the last
+        coming.append(asyncio.create_task(adding.add((f"show {number}", number))))
+        await asyncio.sleep(0.05)
+    await asyncio.gather(*coming)
+    assert [len(batch) for batch in flush.batches] == [1, 4]
+
+
+async def test_a_batch_that_fills_up_waits_no_longer() -> None:
+    flush = Flushes()
+    adding = Batcher(flush, lane=lambda wish: wish[0], gather_seconds=30, most=3)
+    await adding.add(("first", 0))
+    began = time.monotonic()
+    await asyncio.gather(*(adding.add((f"show {number}", number)) for number in range(3)))
+    assert time.monotonic() - began < 9
+    assert [len(batch) for batch in flush.batches] == [1, 3]
+
+
+async def test_too_few_results_are_everybodys_error() -> None:
+    async def flush(wishes: Sequence[Wish]) -> Sequence[int]:
+        return []
+
+    adding: Batcher[Wish, int] = Batcher(flush, lane=lambda wish: wish[0])
+    results = await asyncio.gather(*(adding.add(("a", number)) for number in range(3)), return_exceptions=True)
+    assert all(isinstance(result, ValueError) for result in results)
 
 
 async def test_a_lane_never_runs_twice_at_once_and_keeps_its_order() -> None:

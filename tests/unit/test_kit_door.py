@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -18,7 +19,9 @@ from services.kit import engine  # noqa: F401 - says what to tell of SQLAlchemy'
 from services.kit.call import Anonymous, ServiceCaller, UserCaller, UserId, current_call
 from services.kit.door import authorize
 from services.kit.errors import NotFound, Overloaded, PermissionDenied, Refusal, Unauthenticated, reason_name
+from services.kit.lifecycle import Lifecycle
 from services.kit.policies import RpcPolicy
+from services.kit.server import GrpcServer
 from services.kit.settings import ServiceSettings
 from services.kit.surprises import as_refusal
 from tests.integration.service_harness import Served, TestKeys, fields, reason, retry_after, serving
@@ -108,6 +111,21 @@ async def test_a_refusal_keeps_its_reason_and_when_to_try_again(scripted: tuple[
     error = await error_of(scripted, Overloaded("later", retry_after_seconds=1.5))
     assert (error.code(), error.details(), reason(error)) == (grpc.StatusCode.UNAVAILABLE, "later", "OVERLOADED")
     assert retry_after(error) == 1.5
+    trailers = dict(error.trailing_metadata())
+    assert trailers["retry-after"] == "2"
+    assert trailers["grpc-retry-pushback-ms"] == "-1"
+
+
+async def test_a_service_that_nobody_answers_for_does_not_start(tmp_path: Path) -> None:
+    settings = ServiceSettings(**TestKeys.make(tmp_path).settings())
+    with pytest.raises(LookupError, match="UserService"):
+        await GrpcServer(settings, ["marquee.user.v1.UserService"], Lifecycle()).start()
+
+
+async def test_a_service_that_was_not_named_cannot_be_added(tmp_path: Path) -> None:
+    server = GrpcServer(ServiceSettings(**TestKeys.make(tmp_path).settings()), [], Lifecycle())
+    with pytest.raises(LookupError, match="was not named"):
+        user_v1.add_UserServiceServicer_to_server(Scripted(), server.grpc)  # type: ignore[abstract]
 
 
 async def test_what_nobody_expected_tells_nothing(scripted: tuple[Served, Scripted]) -> None:
@@ -196,6 +214,12 @@ def test_who_may_call_what(asked: RpcPolicy, caller: Any, refusal: type[Refusal]
         (psycopg_pool.PoolTimeout(), "UNAVAILABLE"),
         (sqlalchemy.exc.OperationalError("SELECT", {}, Exception()), "UNAVAILABLE"),
         (sqlalchemy.exc.TimeoutError(), "UNAVAILABLE"),
+        (sqlalchemy.exc.OperationalError("SELECT", {}, psycopg.OperationalError()), "UNAVAILABLE"),
+        (sqlalchemy.exc.OperationalError("SELECT", {}, psycopg.errors.QueryCanceled()), "DEADLINE_EXCEEDED"),
+        (sqlalchemy.exc.InternalError("SELECT", {}, psycopg.errors.TransactionTimeout()), "UNAVAILABLE"),
+        (sqlalchemy.exc.IntegrityError("SELECT", {}, psycopg.errors.UniqueViolation()), "INTERNAL"),
+        (psycopg.errors.TransactionTimeout(), "UNAVAILABLE"),
+        (psycopg.errors.IdleInTransactionSessionTimeout(), "UNAVAILABLE"),
         (ConnectionRefusedError(), "UNAVAILABLE"),
         (psycopg.errors.UniqueViolation(), "INTERNAL"),
         (KeyError("x"), "INTERNAL"),

@@ -106,15 +106,11 @@ class BookingStore:
         """Bookings by id, and whether their payment windows are still open by PostgreSQL's clock."""
         async with self._pool.connection() as connection:
             cursor = await connection.execute(
-                f"""
-                SELECT {COLUMNS}, status = 1 AND pay_by > clock_timestamp()
-                FROM bookings
-                WHERE booking_id = ANY (%s)
-                  AND show_id BETWEEN %s AND %s
-                """,
-                (list(booking_ids), *shows_around(booking_ids)),
+                f"SELECT {COLUMNS}, status = 1 AND pay_by > clock_timestamp() FROM bookings_of(%s::uuid[])",
+                (list(booking_ids),),
             )
-            return {row[1]: (read_booking(row[:-1]), row[-1]) for row in await cursor.fetchall()}
+            found = [(read_booking(row[:-1]), bool(row[-1])) for row in await cursor.fetchall()]
+        return {row.booking_id: (row, is_open) for row, is_open in found}
 
     async def list_of(self, user_id: UUID, before: tuple[datetime, UUID] | None, most: int) -> list[BookingRow]:
         """A user's bookings, the newest first, those before ``(created_at, booking_id)``."""
@@ -177,11 +173,9 @@ class BookingStore:
 
     async def find_many(self, connection: Connection, booking_ids: Sequence[UUID]) -> dict[UUID, BookingRow]:
         """Bookings by id, as the caller's transaction sees them."""
-        cursor = await connection.execute(
-            f"SELECT {COLUMNS} FROM bookings WHERE booking_id = ANY (%s) AND show_id BETWEEN %s AND %s",
-            (list(booking_ids), *shows_around(booking_ids)),
-        )
-        return {row[1]: read_booking(row) for row in await cursor.fetchall()}
+        cursor = await connection.execute(f"SELECT {COLUMNS} FROM bookings_of(%s::uuid[])", (list(booking_ids),))
+        rows = [read_booking(row) for row in await cursor.fetchall()]
+        return {row.booking_id: row for row in rows}
 
 
 async def lock_show(connection: Connection, show_id: UUID) -> tuple[int, datetime] | None:

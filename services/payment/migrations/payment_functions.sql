@@ -33,7 +33,9 @@ BEGIN
             ON CONFLICT (booking_id) DO NOTHING
             RETURNING * INTO found_payment;
             IF NOT FOUND THEN
-                SELECT * INTO found_payment FROM payments p WHERE p.booking_id = of_bookings[i];
+                -- Locked before what is under it: whoever answers does so too, and the next wish of this booking would
+                -- wait for him with the call locked.
+                SELECT * INTO found_payment FROM payments p WHERE p.booking_id = of_bookings[i] FOR UPDATE;
             END IF;
             IF found_payment.provider_order_id IS NULL
                 AND (found_payment.user_id, found_payment.amount_minor, found_payment.currency)
