@@ -43,7 +43,7 @@ types: setup ## mypy, strict
 # pytest ends with 5 when TESTS has none of the kind.
 pytest: setup ## the tests alone; TESTS=tests/unit chooses some
 	@echo "== pytest, $(TEST_WORKERS) at a time"; \
-	$(BIN)/python -m pytest $(TESTS) -m "not alone" -n $(TEST_WORKERS) --dist loadgroup; together=$$?; \
+	$(BIN)/python -m pytest $(TESTS) -m "not alone" -n $(TEST_WORKERS); together=$$?; \
 	echo "== pytest, one at a time"; \
 	$(BIN)/python -m pytest $(TESTS) -m alone; alone=$$?; \
 	case $$together-$$alone in 0-0|0-5|5-0) ;; *) exit 1 ;; esac
