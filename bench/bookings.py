@@ -7,14 +7,14 @@ import time
 
 import psycopg
 
-from bench import buyers
+from bench import buyers, calls
 from bench.bookings_floor import BookingsFloor
 from bench.buyers import Sale, Sold, percentile
 from bench.holds import HoldCalls
 from bench.rounds import Ratio, Round
 from bench.stage import Stage, client_core
 
-SHOWS = 4_000
+SHOWS = 2_500
 CONFIRMED = "SELECT count(*), max(updated_at) FROM bookings WHERE status = 2 AND created_at >= %s"
 PATIENCE_SECONDS = 60
 MOST_OF_A_CORE = 0.85
@@ -33,8 +33,8 @@ class Bookings:
 
     @classmethod
     async def of(cls, stage: Stage, count: int) -> Bookings:
-        calls = await HoldCalls.of(stage.stack, stage.users, shows=SHOWS)
-        return cls(stage, calls, await BookingsFloor.of(stage.stack), count)
+        supply = await HoldCalls.of(stage.stack, stage.users, shows=SHOWS, after=calls.SHOWS)
+        return cls(stage, supply, await BookingsFloor.of(stage.stack), count)
 
     async def round(self) -> Round:
         made = Round()

@@ -21,7 +21,7 @@ from services.kit.migrations import migrate
 
 HERE = Path(__file__).parent
 DATABASE = "bench"
-SHOWS = 3_800
+SHOWS = 2_300
 """As many as whole bookings are spread over."""
 FEWEST = 4_000
 """Each of pgbench's clients plans some 50 statements at first, which must not count for much."""

@@ -39,14 +39,14 @@ class HoldCalls:
         self.count = sum(len(labels) // SEATS for _, labels in shows[:ordinary])
 
     @classmethod
-    async def of(cls, stack: Stack, tokens: list[str], *, shows: int) -> HoldCalls:
-        """Calls for ``shows`` shows of the stack's demo data, the ones furthest away."""
+    async def of(cls, stack: Stack, tokens: list[str], *, shows: int, after: int = 0) -> HoldCalls:
+        """Calls for ``shows`` shows of the stack's demo data, those furthest away; ``after`` so many, which others use."""
         async with await psycopg.AsyncConnection.connect(stack.database_url("booking")) as connection:
             rows = await (
                 await connection.execute(
                     "SELECT show_id, layout_id FROM shows WHERE NOT cancelled AND title <> 'bench'"
-                    " ORDER BY start_time DESC, show_id LIMIT %s",
-                    (shows,),
+                    " ORDER BY start_time DESC, show_id LIMIT %s OFFSET %s",
+                    (shows, after),
                 )
             ).fetchall()
         labels = await labels_of(stack, {row[1] for row in rows})
