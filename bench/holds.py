@@ -40,7 +40,7 @@ class HoldCalls:
 
     @classmethod
     async def of(cls, stack: Stack, tokens: list[str], *, shows: int, after: int = 0) -> HoldCalls:
-        """Calls for ``shows`` shows of the stack's demo data, those furthest away; ``after`` so many, which others use."""
+        """Calls for ``shows`` shows of the stack's demo data, those furthest away but ``after``, which others use."""
         async with await psycopg.AsyncConnection.connect(stack.database_url("booking")) as connection:
             rows = await (
                 await connection.execute(
