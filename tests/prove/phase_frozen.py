@@ -140,12 +140,20 @@ async def stop_a_capture(sale: Sale, workers: list[Worker], show: ShowOnSale, se
             stops.in_time += 1
             return
         won = await get_it(winner, other, show, seat)
+        why: object = ()
+        if won is None:
+            # Its commit may have been on its way when it was stopped, and not visible yet when we looked.
+            seen = await loser.ask(Act.SEE_BOOKING, other.booking.GetBooking, look)
+            if seen.status == booking_v1.BOOKING_STATUS_CONFIRMED:
+                stops.in_time += 1
+                return
+            why = booking_v1.BookingStatus.Name(seen.status), await sale.stage.rows(WHO_HOLDS)
         await asyncio.sleep(max(0.0, LEAD_IS_LOST_S - (time.monotonic() - began)))
     finally:
         victim.process.thaw()
         stops.longest_s = max(stops.longest_s, time.monotonic() - began)
     if won is None:
-        stops.problems.append(f"nobody got seat {seat} within {PATIENCE_S:.0f} s of a stop")
+        stops.problems.append(f"nobody got seat {seat} within {PATIENCE_S:.0f} s of a stop: {why}")
         return
     stops.stale += won.fence > held.fence
     deadline = time.monotonic() + PATIENCE_S
