@@ -1,4 +1,5 @@
-"""Those who do not buy: bots, who grab, repeat themselves and talk nonsense, and staff, who keep seats back."""
+"""Those who do not buy: bots, who grab, repeat themselves and talk nonsense; staff, who keep seats back; and successors,
+who take over what another's hold has just let go."""
 
 from __future__ import annotations
 
@@ -15,6 +16,8 @@ from tests.prove.history import Act
 from tests.prove.stage import ShowOnSale, Stage
 
 PAUSE_S = 0.5
+SUCCESSION_S = 0.02
+"""After the end of a hold; much less than the time between two sweeps."""
 
 
 @dataclass
@@ -116,3 +119,25 @@ class Staff:
                 blocked += [(show.show_id, label) for label in wish.block]
                 blocked = [each for each in blocked if each not in [(show.show_id, seat) for seat in wish.unblock]]
             await asyncio.sleep(dice.uniform(0.5, 1.5) * PAUSE_S)
+
+
+@dataclass
+class Successors:
+    """Hold a seat one after the other, each as soon as the hold before is over and before a sweep has ended it.
+
+    Of a show that nobody watches or reads: where this process has a live map, the map refuses them until the sweep.
+    """
+
+    stage: Stage
+    record: Record
+    show: ShowOnSale
+    label: str
+
+    async def run(self) -> None:
+        """For ever; cancel it to stop."""
+        while True:
+            successor = Buyer("successor", self.stage.somebody(), self.stage, self.record)
+            with suppress(Refused, GaveUp):
+                held = await successor.hold(self.show, self.label, patience_s=5.0)
+                await successor.wait_until(held.expire_time.ToNanoseconds() / 1e9)
+            await asyncio.sleep(SUCCESSION_S)

@@ -10,12 +10,13 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-from tests.prove.others import Bot, Staff
+from tests.prove.others import Bot, Staff, Successors
 from tests.prove.sale import Sale
 from tests.prove.trouble import ProviderMoods
 from tests.prove.viewers import MapReader
 
 BOTS = 2
+SUCCESSIONS = 3
 FULL = 0.75
 """Part of a hall that buyers asked for, after which another show goes on sale."""
 
@@ -29,6 +30,7 @@ async def trading(sale: Sale, *, moods: ProviderMoods | None = None) -> AsyncIte
     """
     stage, crowd = sale.stage, sale.crowd
     stop = asyncio.Event()
+    unwatched = await sale.one_more_show(listed=False)
     selling = asyncio.create_task(crowd.run(stop))
     others = [
         asyncio.create_task(work)
@@ -38,6 +40,7 @@ async def trading(sale: Sale, *, moods: ProviderMoods | None = None) -> AsyncIte
             Staff(stage, sale.record).run(),
             MapReader(stage, sale.record).run(),
             *(Bot(stage, sale.record, f"bot {number}").run() for number in range(BOTS)),
+            *(Successors(stage, sale.record, unwatched, label).run() for label in unwatched.labels[:SUCCESSIONS]),
         )
     ]
     try:
