@@ -146,9 +146,9 @@ class StandingArea:
     capacity: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Layout:
-    """A seating plan; never changes."""
+    """A seating plan; never changes, and is large: one is told from another by identity."""
 
     layout_id: UUID
     seats: tuple[Seat, ...]

@@ -30,6 +30,9 @@ FRAMES_AFTER_A_PATH = 10
 STEPS_OUT_OF_ORDER = 1_000
 LONGEST_REPAIR = 500
 """Log rows that a map catches up with one by one; beyond, it reads all claims anew."""
+AVAILABLE = bytes((SeatState.AVAILABLE,))
+BIT_OF = {state: bytes(ord("1") if value == state else ord("0") for value in range(256)) for state in SeatState}
+"""Tables that make each place of a map a binary digit."""
 TRUSTED_SECONDS = 2.5
 """A map that was compared with PostgreSQL within this time may refuse a hold by itself."""
 
@@ -67,11 +70,9 @@ class LiveMap:
 
     # What is true.
 
-    def state(self, seat_no: int) -> SeatState:
-        return SeatState(self._states[seat_no] or SeatState.AVAILABLE)
-
-    def available(self) -> int:
-        return self._states.count(0)
+    def statuses(self) -> bytes:
+        """Every place's status, by its number, as the contract numbers them."""
+        return bytes(self._states).replace(b"\0", AVAILABLE)
 
     def taken_by_others(self, seat_nos: Iterable[int], user_id: UUID) -> list[int]:
         return [seat_no for seat_no in seat_nos if self._states[seat_no] and self._holders.get(seat_no) != user_id]
@@ -210,11 +211,9 @@ class LiveMap:
         return self._snapshot[1]
 
     def _bitmap(self, state: SeatState) -> bytes:
-        bits = bytearray((len(self._states) + 7) // 8)
-        for seat_no, value in enumerate(self._states):
-            if value == state:
-                bits[seat_no >> 3] |= 1 << (seat_no & 7)
-        return bytes(bits).rstrip(b"\0")
+        """A bit for each place, the lowest for the first."""
+        digits = self._states[::-1].translate(BIT_OF[state])
+        return int(digits, 2).to_bytes((len(digits) + 7) // 8, "little").rstrip(b"\0")
 
 
 def frame_of(from_version: int, to_version: int, states: Mapping[int, int]) -> Frame:

@@ -11,8 +11,7 @@ from google.type import money_pb2
 
 from marquee.booking import v1 as booking_v1
 from marquee.catalog import v1 as catalog_v1
-from services.booking.domain import Layout, Quote, QuoteItem, Seat, SeatState, Show, StandingArea
-from services.booking.live import LiveMap
+from services.booking.domain import Layout, Quote, QuoteItem, Seat, Show, StandingArea
 from services.booking.store.bookings import BookingRow
 from services.booking.store.holds import ReservationRow
 from services.kit.money import Money, to_proto
@@ -122,43 +121,6 @@ def booking_message(row: BookingRow, show: Show | None) -> booking_v1.Booking:
                 start_time=timestamp(show.start_time),
                 time_zone=show.time_zone,
             )
-        )
-    return message
-
-
-def seat_map_message(show: Show, live: LiveMap) -> booking_v1.SeatMap:
-    prices = {category: money(minor, show.currency) for category, minor in show.prices.items()}
-    state = live.state
-    message = booking_v1.SeatMap(
-        show_id=str(show.show_id),
-        version=live.version,
-        layout_version=show.layout_version,
-        layout_id=str(show.layout.layout_id),
-        available=live.available(),
-        epoch=live.epoch,
-    )
-    for seat in show.layout.seats:
-        message.seats.add(
-            label=seat.label,
-            seat_no=seat.seat_no,
-            row=seat.row,
-            number=seat.number,
-            category=seat.category,
-            price=prices.get(seat.category),
-            status=booking_v1.SeatStatus.ValueType(state(seat.seat_no)),
-            x=seat.x,
-            y=seat.y,
-            wheelchair=seat.wheelchair,
-        )
-    for area in show.layout.areas:
-        places = range(area.first_seat_no, area.first_seat_no + area.capacity)
-        message.standing_areas.add(
-            name=area.name,
-            category=area.category,
-            price=prices.get(area.category),
-            capacity=area.capacity,
-            available=sum(state(seat_no) == SeatState.AVAILABLE for seat_no in places),
-            first_seat_no=area.first_seat_no,
         )
     return message
 

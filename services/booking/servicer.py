@@ -36,7 +36,7 @@ class BookingServicer(booking_v1.BookingServiceServicer):
         self._pages = pages
         self._settings = settings
 
-    async def GetSeatMap(self, request: booking_v1.GetSeatMapRequest, context: Context) -> booking_v1.SeatMap:
+    async def GetSeatMap(self, request: booking_v1.GetSeatMapRequest, context: Context) -> bytes:  # type: ignore[override]  # serialized once for all who draw it
         return await usecases.seat_map(UUID(request.show_id), desk=self._desks.of(UUID(request.show_id)))
 
     async def WatchSeats(self, request: booking_v1.WatchSeatsRequest, context: Context) -> AsyncIterator[bytes]:  # type: ignore[override]  # serialized once for all viewers

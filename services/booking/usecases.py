@@ -12,6 +12,7 @@ import structlog
 
 from marquee.booking import v1 as booking_v1
 from marquee.payment import v1 as payment_v1
+from services.booking import seat_maps
 from services.booking.desk import Desk
 from services.booking.desks import Desks
 from services.booking.domain import (
@@ -41,7 +42,6 @@ from services.booking.messages import (
     quote_items,
     quote_message,
     reservation_message,
-    seat_map_message,
 )
 from services.booking.store.blocks import claimed_states, write_blocks
 from services.booking.store.bookings import (
@@ -88,15 +88,15 @@ async def open_map(show_id: UUID, *, desk: Desk) -> LiveMap:
     return live
 
 
-async def seat_map(show_id: UUID, *, desk: Desk) -> booking_v1.SeatMap:
-    """Every seat of a show with price and status, at least as new as this process's last commit.
+async def seat_map(show_id: UUID, *, desk: Desk) -> bytes:
+    """Every seat of a show with price and status (``SeatMap``), at least as new as this process's last commit.
 
     Raises:
         NotFound: there is no such show.
     """
     live = await open_map(show_id, desk=desk)
     show = await desk.shows.find(show_id)
-    return seat_map_message(show or live.show, live)
+    return seat_maps.seat_map(show or live.show, live)
 
 
 # --- holds ------------------------------------------------------------------------------------------------------------

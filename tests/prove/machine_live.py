@@ -112,6 +112,4 @@ class LiveMaps(RuleBasedStateMachine):
     @invariant()
     def the_map_is_the_logs(self) -> None:
         if hasattr(self, "live"):
-            states = bytes(int(self.live.state(seat_no)) for seat_no in range(SEATS))
-            assert states == self.maps[self.live.version]
-            assert self.live.available() == states.count(FREE)
+            assert self.live.statuses() == self.maps[self.live.version]

@@ -1,5 +1,5 @@
-"""Those who do not buy: bots, who grab, repeat themselves and talk nonsense; staff, who keep seats back; and successors,
-who take over what another's hold has just let go."""
+"""Those who do not buy: bots, who grab, repeat themselves and talk nonsense; staff, who keep seats back; and
+successors, who take over what another's hold has just let go."""
 
 from __future__ import annotations
 
