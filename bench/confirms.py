@@ -15,7 +15,6 @@ import redis.asyncio as redis
 from bench import pgbench
 from bench.rounds import Ratio, Round
 from bench.stage import Stage
-from marquee.booking import v1 as booking_v1
 from marquee.payment import v1 as payment_v1
 
 HERE = Path(__file__).parent
@@ -119,13 +118,12 @@ class Confirmations:
 
 def _quote() -> bytes:
     from services.booking.domain import Place, Rates, quote
-    from services.booking.messages import quote_message
+    from services.booking.messages import quote_bytes
 
     rates = Rates(fee=500, most_fee=6_000, gst_threshold=10_000, gst_low=500, gst_high=1_800, gst_fee=1_800)
     made = quote([Place("A1", "R"), Place("A2", "R")], {"R": 20_000}, "INR", rates)
     assert made.total == TOTAL_MINOR, made.total
-    message: booking_v1.Quote = quote_message(made)
-    return message.SerializeToString()
+    return bytes(quote_bytes(made))
 
 
 def _event(booking_id: uuid.UUID, payment_id: uuid.UUID) -> dict[bytes | str, bytes | str]:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import IntEnum
+from functools import lru_cache
 from uuid import UUID
 
 from marquee.edge import v1 as edge_v1
@@ -329,6 +330,20 @@ def share(amount: int, basis_points: int) -> int:
     return (amount * basis_points + FULL // 2) // FULL
 
 
+@lru_cache(16_384)
+def _priced(place: Place, price: int, rates: Rates) -> QuoteItem:
+    """A place has few prices, and is wanted again and again."""
+    fee = min(share(price, rates.fee), rates.most_fee)
+    return QuoteItem(
+        label=place.label,
+        category=place.category,
+        price=price,
+        price_tax=share(price, rates.gst_high if price > rates.gst_threshold else rates.gst_low),
+        fee=fee,
+        fee_tax=share(fee, rates.gst_fee),
+    )
+
+
 def quote(places: Sequence[Place], prices: Mapping[str, int], currency: str, rates: Rates) -> Quote:
     """Price every place by its category, with fee and GST.
 
@@ -340,17 +355,7 @@ def quote(places: Sequence[Place], prices: Mapping[str, int], currency: str, rat
         price = prices.get(place.category)
         if price is None:
             raise ShowNotOnSale(f"places of category {place.category} are not on sale")
-        fee = min(share(price, rates.fee), rates.most_fee)
-        items.append(
-            QuoteItem(
-                label=place.label,
-                category=place.category,
-                price=price,
-                price_tax=share(price, rates.gst_high if price > rates.gst_threshold else rates.gst_low),
-                fee=fee,
-                fee_tax=share(fee, rates.gst_fee),
-            )
-        )
+        items.append(_priced(place, price, rates))
     return Quote(currency, tuple(items))
 
 

@@ -326,16 +326,21 @@ class LiveMaps:
 
     def publish(self, changes: Sequence[ShowChange]) -> None:
         """Tell viewers, here and in other processes, of changes that are committed. Never waits, never fails."""
-        outgoing: dict[UUID, booking_v1.SeatNotice] = {}
+        outgoing: dict[UUID, list[booking_v1.HeldDelta]] = {}
         for show_id, change in ((each.show_id, each.change) for each in changes):
             live = self._maps.get(show_id)
             if live is not None:
                 self._follow(live, change)
             elif show_id in self._early:
                 self._early[show_id].append(change)
-            notice = outgoing.setdefault(show_id, booking_v1.SeatNotice(show_id=str(show_id), epoch=self.epoch))
-            notice.deltas.append(_to_notice(change))
-        self._notices.publish((channel_of(show_id), notice.SerializeToString()) for show_id, notice in outgoing.items())
+            outgoing.setdefault(show_id, []).append(_to_notice(change))
+        self._notices.publish(
+            (
+                channel_of(show_id),
+                booking_v1.SeatNotice(show_id=str(show_id), epoch=self.epoch, deltas=deltas).SerializeToString(),
+            )
+            for show_id, deltas in outgoing.items()
+        )
 
     def close_show(self, show_id: UUID) -> None:
         """The show was cancelled: end its streams."""
@@ -419,15 +424,17 @@ class LiveMaps:
 
 
 def _to_notice(change: Change) -> booking_v1.HeldDelta:
-    delta = booking_v1.SeatDelta(from_version=change.version - 1, to_version=change.version)
-    for status, seats in (
+    by_status = (
         (booking_v1.SEAT_STATUS_AVAILABLE, change.freed),
         (booking_v1.SEAT_STATUS_HELD, change.held),
         (booking_v1.SEAT_STATUS_BOOKED, change.booked),
         (booking_v1.SEAT_STATUS_BLOCKED, change.blocked),
-    ):
-        if seats:
-            delta.changes.append(booking_v1.SeatChange(status=status, seat_nos=seats))
+    )
+    delta = booking_v1.SeatDelta(
+        from_version=change.version - 1,
+        to_version=change.version,
+        changes=[booking_v1.SeatChange(status=status, seat_nos=seats) for status, seats in by_status if seats],
+    )
     return booking_v1.HeldDelta(delta=delta, user_id=str(change.user_id or ""))
 
 

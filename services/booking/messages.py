@@ -34,9 +34,9 @@ def minor_units(amount: money_pb2.Money) -> int:
 
 
 @lru_cache(16_384)
-def _item_message(item: QuoteItem, currency: str) -> booking_v1.QuoteItem:
-    """To be put into quotes, which copy it; a seat has few prices, and is wanted again and again."""
-    return booking_v1.QuoteItem(
+def _item_bytes(item: QuoteItem, currency: str) -> bytes:
+    """A serialized quote of nothing else; a seat has few prices, and is wanted again and again."""
+    message = booking_v1.QuoteItem(
         label=item.label,
         category=item.category,
         price=money(item.price, currency),
@@ -45,17 +45,24 @@ def _item_message(item: QuoteItem, currency: str) -> booking_v1.QuoteItem:
         fee_tax=money(item.fee_tax, currency),
         total=money(item.total, currency),
     )
+    return booking_v1.Quote(items=[message]).SerializeToString()
 
 
-def quote_message(quote: Quote) -> booking_v1.Quote:
-    currency = quote.currency
+@lru_cache(4096)
+def _sums_bytes(subtotal: int, fees: int, taxes: int, currency: str) -> bytes:
+    """A serialized quote without items."""
     return booking_v1.Quote(
-        items=[_item_message(item, currency) for item in quote.items],
-        subtotal=money(quote.subtotal, currency),
-        fees=money(quote.fees, currency),
-        taxes=money(quote.taxes, currency),
-        total=money(quote.total, currency),
-    )
+        subtotal=money(subtotal, currency),
+        fees=money(fees, currency),
+        taxes=money(taxes, currency),
+        total=money(subtotal + fees + taxes, currency),
+    ).SerializeToString()
+
+
+def quote_bytes(quote: Quote) -> bytes:
+    """A serialized ``Quote``: messages one behind the other are one with the fields of all."""
+    items = [_item_bytes(item, quote.currency) for item in quote.items]
+    return b"".join((*items, _sums_bytes(quote.subtotal, quote.fees, quote.taxes, quote.currency)))
 
 
 def quote_items(quote: booking_v1.Quote) -> tuple[QuoteItem, ...]:

@@ -39,8 +39,8 @@ from services.booking.live import LiveMap
 from services.booking.messages import (
     booking_message,
     money,
+    quote_bytes,
     quote_items,
-    quote_message,
     reservation_message,
 )
 from services.booking.store.blocks import claimed_states, write_blocks
@@ -143,7 +143,7 @@ def _priced(request: booking_v1.CreateReservationRequest, user: UUID, show: Show
         reservation_id=new_id_of_show(show.show_id),
         seat_nos=wish.seat_nos,
         standing=wish.standing,
-        quote=quote_message(priced).SerializeToString(),
+        quote=quote_bytes(priced),
         total=priced.total,
     )
 

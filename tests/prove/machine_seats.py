@@ -26,7 +26,7 @@ from services.booking.__main__ import open_desk
 from services.booking.consumers import confirm, copy_shows
 from services.booking.desk import Desk
 from services.booking.domain import SeatState, owner_refund, quote, read_wish
-from services.booking.messages import money, quote_items, quote_message
+from services.booking.messages import money, quote_bytes, quote_items
 from services.booking.settings import BookingSettings
 from services.booking.store.holds import HoldWish
 from services.kit.bus import ReceivedEvent
@@ -127,7 +127,7 @@ class Seats(RuleBasedStateMachine):
             reservation_id=new_id_of_show(self.show_id),
             seat_nos=asked.seat_nos,
             standing=asked.standing,
-            quote=quote_message(priced).SerializeToString(),
+            quote=quote_bytes(priced),
             total=priced.total,
         )
 
