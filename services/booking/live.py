@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
 import structlog
@@ -39,11 +39,12 @@ TRUSTED_SECONDS = 2.5
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A delta, serialized once for all viewers."""
+    """A delta, serialized once for all viewers, and the status that it gives to seats, by their numbers."""
 
     from_version: int
     to_version: int
     message: bytes
+    states: Mapping[int, int] = field(compare=False, repr=False)
 
 
 class LiveMap:
@@ -153,12 +154,14 @@ class LiveMap:
         else:
             self.flush()
 
-    def messages_after(self, version: int, generation: int) -> tuple[Sequence[bytes], int]:
-        """What leads a viewer on from ``version`` of ``generation``, and where to: deltas, or a snapshot."""
+    def message_after(self, version: int, generation: int) -> tuple[bytes | None, int]:
+        """What leads a viewer on from ``version`` of ``generation``, and where to: a delta, a snapshot, or nothing."""
         frames = self.frames_after(version) if generation == self.generation else None
         if frames is None:
-            return (self.snapshot(),), self.version
-        return [frame.message for frame in frames], frames[-1].to_version if frames else version
+            return self.snapshot(), self.version
+        if not frames:
+            return None, version
+        return (frames[0] if len(frames) == 1 else joined(frames)).message, frames[-1].to_version
 
     def frames_after(self, version: int) -> Sequence[Frame] | None:
         """The deltas that lead on from ``version``; None when they do not reach back to it."""
@@ -229,7 +232,15 @@ def frame_of(from_version: int, to_version: int, states: Mapping[int, int]) -> F
             for status, seats in by_status.items()
         ],
     )
-    return Frame(from_version, to_version, booking_v1.SeatUpdate(delta=delta).SerializeToString())
+    return Frame(from_version, to_version, booking_v1.SeatUpdate(delta=delta).SerializeToString(), states)
+
+
+def joined(frames: Sequence[Frame]) -> Frame:
+    """One delta of several that follow each other."""
+    states: dict[int, int] = {}
+    for frame in frames:
+        states.update(frame.states)
+    return frame_of(frames[0].from_version, frames[-1].to_version, states)
 
 
 def channel_of(show_id: UUID) -> str:

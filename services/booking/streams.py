@@ -97,7 +97,7 @@ async def watch_seats(
             yield first
             if not live.closed and not lifecycle.draining.is_set():
                 viewer.busy = False
-                if live.messages_after(viewer.version, viewer.generation)[0]:
+                if live.message_after(viewer.version, viewer.generation)[0] is not None:
                     live.viewers.tell()
                 await viewer.over
                 if not await viewer.reads():

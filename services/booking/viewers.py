@@ -4,6 +4,9 @@ A push takes the event loop about 35 us. Viewers that are all woken at once keep
 one is told; and as gRPC takes one new call a turn of the loop, holds of a show with 2,000 viewers took seconds. Between
 two viewers that are told one after the other there is room for everything else, and it is cheaper: no task is woken.
 
+A change that comes while they are told goes to those whose turn is still to come, and after them to the others: with as
+many viewers as can be told between two changes, nobody waits for more than one round.
+
 A viewer that does not read keeps the others waiting for a moment, once. Then they are told past it, and it gets what it
 lacks when it reads again.
 """
@@ -13,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -40,8 +43,8 @@ class News(Protocol):
     def flush(self) -> None:
         """Make one delta of all that changed since the last one."""
 
-    def messages_after(self, version: int, generation: int) -> tuple[Sequence[bytes], int]:
-        """What leads on from ``version``, and where to."""
+    def message_after(self, version: int, generation: int) -> tuple[bytes | None, int]:
+        """What leads on from ``version``, and where to; None when there is nothing."""
 
 
 class Viewer:
@@ -123,7 +126,7 @@ class Viewers:
             viewer.end()
 
     async def _tell_for_ever(self) -> None:
-        """Until the last viewer goes: what changes while a round is under way is one delta of the next."""
+        """Until the last viewer goes."""
         try:
             while self._viewers:
                 try:
@@ -131,14 +134,19 @@ class Viewers:
                         await self._changed.wait()
                 except TimeoutError:
                     pass
-                self._changed.clear()
-                self._news.flush()
+                self._begin_round()
                 await self._tell_all()
         finally:
             self._telling = None
 
+    def _begin_round(self) -> None:
+        """What changed until now is told to all, beginning with those who still wait for their turn."""
+        self._changed.clear()
+        self._news.flush()
+        waiting = set(self._due)
+        self._due.extend(viewer for viewer in self._viewers if viewer not in waiting)
+
     async def _tell_all(self) -> None:
-        self._due = deque(self._viewers)
         while self._due:
             told = self._told
             if self._round is None or self._round.done():
@@ -153,26 +161,28 @@ class Viewers:
     async def _go_round(self) -> None:
         me, news = asyncio.current_task(), self._news
         known: tuple[int, int] | None = None
-        messages: Sequence[bytes] = ()
+        message: bytes | None = None
         version = generation = 0
         while self._due and me not in self._stuck:
+            if self._changed.is_set():
+                self._begin_round()
+                known = None
             viewer = self._due.popleft()
             if viewer.busy:
                 continue
             if known != (viewer.version, viewer.generation):  # nearly all know the same
                 known = (viewer.version, viewer.generation)
-                messages, version = news.messages_after(*known)
+                message, version = news.message_after(*known)
                 generation = news.generation
-            to_send = messages
-            if not messages:
+            to_send = message
+            if to_send is None:
                 if time.monotonic() - viewer.told_at < viewer.heartbeat_seconds:
                     continue
-                to_send = (_heartbeat(version),)
+                to_send = _heartbeat(version)
             viewer.busy = True
             try:
-                for message in to_send:
-                    if viewer.here:
-                        await viewer.write(message)
+                if viewer.here:
+                    await viewer.write(to_send)
             except Exception:  # whatever it is, it is this stream's; its own call meets it again
                 viewer.end()
             viewer.version, viewer.generation, viewer.told_at = version, generation, time.monotonic()

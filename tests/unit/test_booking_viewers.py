@@ -140,21 +140,41 @@ async def test_nothing_is_sent_on_a_call_that_is_over(hall: Hall) -> None:
     assert going.messages == []
 
 
-async def test_a_call_that_ends_between_two_messages_gets_no_second_one(hall: Hall) -> None:
+async def test_what_a_viewer_lacks_is_one_delta(hall: Hall) -> None:
     screen = Screen()
-    screen.reading.clear()
-    with ExitStack() as entered:
-        for _ in range(2):
-            hall.hold()
-            hall.live.flush()
-        entered.enter_context(hall.shown(screen))
+    for _ in range(3):
+        hall.hold()
+        hall.live.flush()
+    with hall.shown(screen):
         hall.live.tell_viewers()
-        while not screen.viewer.busy:
-            await asyncio.sleep(0.001)
-        entered.close()
-        screen.reading.set()
-        assert await screen.viewer.reads()
+        await until_all_know(3, screen)
     assert len(screen.messages) == 1
+    assert screen.held == {0, 1, 2}
+
+
+async def test_a_change_meanwhile_goes_first_to_those_whose_turn_is_still_to_come(hall: Hall) -> None:
+    screens = [Screen() for _ in range(10)]
+    told: list[Screen] = []
+
+    def watched(screen: Screen) -> Screen:
+        take = screen.viewer.write
+
+        async def tell(message: bytes) -> None:
+            await take(message)
+            told.append(screen)
+            if len(told) == 4:
+                hall.hold()
+
+        screen.viewer.write = tell
+        return screen
+
+    with hall.shown(*map(watched, screens)):
+        hall.hold()
+        await until_all_know(2, *screens)
+    assert len(set(map(id, told[:10]))) == 10, "everybody once, before anybody is told again"
+    assert [len(screen.messages) for screen in told[:4]] == [2] * 4
+    assert [len(screen.messages) for screen in told[4:10]] == [1] * 6
+    assert told[10:] == told[:4], "in the order in which they were told before"
 
 
 async def test_a_stream_that_cannot_be_written_to_ends_alone(hall: Hall) -> None:
