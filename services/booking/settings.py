@@ -53,7 +53,6 @@ class BookingSettings(ServiceSettings):
     coalesce_seconds: float = Field(default=0.1, ge=0, description="changes within it reach viewers as one delta")
     poll_seconds: float = Field(default=1.0, gt=0, description="between checks of watched shows against PostgreSQL")
     heartbeat_seconds: float = Field(default=5.0, gt=0)
-    stalled_seconds: float = Field(default=30.0, gt=0, description="a viewer that reads nothing for it is dropped")
     linger_seconds: float = Field(default=30.0, ge=0, description="a live map outlives its last viewer by this")
     most_streams_a_user: int = Field(default=20, ge=1)
     most_streams_an_address: int = Field(default=500, ge=1, description="wide, because carriers share addresses")

@@ -59,7 +59,7 @@ from services.booking.store.seats import Change, ShowChange
 from services.kit import outbox
 from services.kit.call import UserId, current_call
 from services.kit.database import Connection
-from services.kit.errors import InvalidArgument, Refusal, RequestIdReused, Unavailable
+from services.kit.errors import DeadlineExceeded, InvalidArgument, Refusal, RequestIdReused, Unavailable
 from services.kit.idempotency import content_hash
 from services.kit.ids import new_id_of_show
 from services.kit.outbox import Event
@@ -279,8 +279,12 @@ async def get_payables(wanted: Sequence[tuple[UUID, UUID]], *, desks: Desks) -> 
         try:
             payables = await desk.bookings.payables(booking_ids)
         except Exception as error:  # a database that is away must not keep the bookings of others from being paid
-            log.warning("payables_not_read", error=f"{type(error).__name__}: {error}"[:200])
-            found.update(dict.fromkeys(booking_ids, as_refusal(error)))
+            refusal = as_refusal(error)
+            if isinstance(refusal, Unavailable | DeadlineExceeded):
+                log.warning("payables_not_read", error=f"{type(error).__name__}: {error}"[:200])
+            else:
+                log.error("payables_not_read", exc_info=error)
+            found.update(dict.fromkeys(booking_ids, refusal))
             return
         for booking_id, (row, is_open) in payables.items():
             found[booking_id] = row, is_open, await desk.shows.find_or_none(row.show_id)

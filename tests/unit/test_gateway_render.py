@@ -284,11 +284,11 @@ def test_the_order_of_filters_is_the_one_that_was_proven() -> None:
         "guard",
         "faults",
         "grpc_json_transcoder",
-        "jwt_authn",
-        "local_ratelimit",
         "crowd",
         "begun",
         "browsing",
+        "jwt_authn",
+        "local_ratelimit",
         "router",
     ]
 
