@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from uuid import UUID
 
 import structlog
@@ -23,9 +23,9 @@ from services.booking.viewers import Viewers
 
 log = structlog.get_logger()
 
-FRAMES_KEPT = 256
+STEPS_KEPT = 256
 PATHS_KEPT = 256
-FRAMES_AFTER_A_PATH = 10
+STEPS_AFTER_A_PATH = 10
 """About a second of changes. A viewer that would need more gets a newer path."""
 STEPS_OUT_OF_ORDER = 1_000
 LONGEST_REPAIR = 500
@@ -39,12 +39,19 @@ TRUSTED_SECONDS = 2.5
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A delta, serialized once for all viewers, and the status that it gives to seats, by their numbers."""
+    """A delta, serialized once for all viewers."""
 
     from_version: int
     to_version: int
     message: bytes
-    states: Mapping[int, int] = field(compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A frame, and the status that it gives to seats, by their numbers."""
+
+    frame: Frame
+    states: Mapping[int, int]
 
 
 class LiveMap:
@@ -65,7 +72,7 @@ class LiveMap:
         self._early: dict[int, Change] = {}
         self._dirty: set[int] = set()
         self._flushed = 0
-        self._frames: deque[Frame] = deque(maxlen=FRAMES_KEPT)
+        self._steps: deque[Step] = deque(maxlen=STEPS_KEPT)
         self._snapshot: tuple[int, bytes] | None = None
         self._paths: dict[int, asyncio.Future[Frame | None]] = {}
 
@@ -116,7 +123,7 @@ class LiveMap:
         """Become what PostgreSQL says, however far that is; viewers get the difference."""
         if epoch != self.epoch or claims.version < self.version:
             self.generation += 1
-            self._frames.clear()
+            self._steps.clear()
             self._paths.clear()
             self._early.clear()
             self.epoch = epoch
@@ -143,12 +150,12 @@ class LiveMap:
         """Make one delta of all that changed since the last one."""
         if self.version > self._flushed:
             states = {seat_no: self._states[seat_no] or SeatState.AVAILABLE for seat_no in self._dirty}
-            self._frames.append(frame_of(self._flushed, self.version, states))
+            self._steps.append(Step(frame_of(self._flushed, self.version, states), states))
         self._flushed = self.version
         self._dirty.clear()
 
     def tell_viewers(self) -> None:
-        """Have what changed told, after the round that is under way, with what changes meanwhile."""
+        """Have what changed told: in the round that is under way, to those whose turn is still to come."""
         if self.viewers:
             self.viewers.tell()
         else:
@@ -156,22 +163,23 @@ class LiveMap:
 
     def message_after(self, version: int, generation: int) -> tuple[bytes | None, int]:
         """What leads a viewer on from ``version`` of ``generation``, and where to: a delta, a snapshot, or nothing."""
-        frames = self.frames_after(version) if generation == self.generation else None
-        if frames is None:
+        steps = self.steps_after(version) if generation == self.generation else None
+        if steps is None:
             return self.snapshot(), self.version
-        if not frames:
+        if not steps:
             return None, version
-        return (frames[0] if len(frames) == 1 else joined(frames)).message, frames[-1].to_version
+        frame = steps[0].frame if len(steps) == 1 else joined(steps)
+        return frame.message, frame.to_version
 
-    def frames_after(self, version: int) -> Sequence[Frame] | None:
-        """The deltas that lead on from ``version``; None when they do not reach back to it."""
-        frames: list[Frame] = []
-        for frame in reversed(self._frames):  # nearly every viewer lacks only the last one
-            if frame.to_version <= version:
+    def steps_after(self, version: int) -> Sequence[Step] | None:
+        """What leads on from ``version``; None when it does not reach back to it."""
+        steps: list[Step] = []
+        for step in reversed(self._steps):  # nearly every viewer lacks only the last one
+            if step.frame.to_version <= version:
                 break
-            frames.append(frame)
-        reaches_back = frames[-1].from_version <= version if frames else version >= self._flushed
-        return frames[::-1] if reaches_back else None
+            steps.append(step)
+        reaches_back = steps[-1].frame.from_version <= version if steps else version >= self._flushed
+        return steps[::-1] if reaches_back else None
 
     async def path_from(self, version: int, read: Callable[[], Awaitable[Frame | None]]) -> Frame | None:
         """One delta from ``version`` to about now, read once for all who come with that version, as after a restart.
@@ -186,14 +194,14 @@ class LiveMap:
         return await asyncio.shield(path)
 
     def _leads_on(self, path: asyncio.Future[Frame | None]) -> bool:
-        """Whether it is still being read, or ends where a few frames lead on."""
+        """Whether it is still being read, or ends where a few steps lead on."""
         if not path.done():
             return True
         if path.cancelled() or path.exception() is not None:
             return False
         frame = path.result()
-        further = self.frames_after(frame.to_version) if frame is not None else ()
-        return further is not None and len(further) <= FRAMES_AFTER_A_PATH
+        further = self.steps_after(frame.to_version) if frame is not None else ()
+        return further is not None and len(further) <= STEPS_AFTER_A_PATH
 
     def snapshot(self) -> bytes:
         """A serialized snapshot of this version, made once however many ask."""
@@ -216,7 +224,7 @@ class LiveMap:
     def _bitmap(self, state: SeatState) -> bytes:
         """A bit for each place, the lowest for the first."""
         digits = self._states[::-1].translate(BIT_OF[state])
-        return int(digits, 2).to_bytes((len(digits) + 7) // 8, "little").rstrip(b"\0")
+        return int(digits or b"0", 2).to_bytes((len(digits) + 7) // 8, "little").rstrip(b"\0")
 
 
 def frame_of(from_version: int, to_version: int, states: Mapping[int, int]) -> Frame:
@@ -232,15 +240,15 @@ def frame_of(from_version: int, to_version: int, states: Mapping[int, int]) -> F
             for status, seats in by_status.items()
         ],
     )
-    return Frame(from_version, to_version, booking_v1.SeatUpdate(delta=delta).SerializeToString(), states)
+    return Frame(from_version, to_version, booking_v1.SeatUpdate(delta=delta).SerializeToString())
 
 
-def joined(frames: Sequence[Frame]) -> Frame:
+def joined(steps: Sequence[Step]) -> Frame:
     """One delta of several that follow each other."""
     states: dict[int, int] = {}
-    for frame in frames:
-        states.update(frame.states)
-    return frame_of(frames[0].from_version, frames[-1].to_version, states)
+    for step in steps:
+        states.update(step.states)
+    return frame_of(steps[0].frame.from_version, steps[-1].frame.to_version, states)
 
 
 def channel_of(show_id: UUID) -> str:

@@ -78,7 +78,7 @@ async def watch_seats(
     """A show's seats, as serialized ``SeatUpdate``: what is now, or what changed since; then every change.
 
     The first and the last message are yielded. Changes are sent by ``write``, as all viewers are told in turn. A slow
-    reader never has a queue: when it reads again it gets the deltas that are kept, or a fresh snapshot.
+    reader never has a queue: when it reads again it gets what it lacks as one delta, or a fresh snapshot.
 
     Raises:
         NotFound: there is no such show.
@@ -98,7 +98,7 @@ async def watch_seats(
             if not live.closed and not lifecycle.draining.is_set():
                 viewer.busy = False
                 if live.message_after(viewer.version, viewer.generation)[0] is not None:
-                    live.viewers.tell()
+                    live.viewers.tell_one(viewer)
                 await viewer.over
                 if not await viewer.reads():
                     return

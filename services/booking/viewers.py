@@ -17,7 +17,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Protocol
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -92,7 +92,11 @@ class Viewers:
         self._news = news
         self._viewers: set[Viewer] = set()
         self._look_seconds = 1.0
-        self._changed = asyncio.Event()
+        self._wake = asyncio.Event()
+        self._changed = False
+        self._begun = 0
+        """Counts the rounds. What is known of one does not hold in the next."""
+        self._looked_at = time.monotonic()
         self._telling: asyncio.Task[None] | None = None
         self._due: deque[Viewer] = deque()
         self._round: asyncio.Task[None] | None = None
@@ -117,8 +121,14 @@ class Viewers:
             self._viewers.discard(viewer)
 
     def tell(self) -> None:
-        """Something changed, or somebody lacks something. Soon after this the viewers are told; it does not wait."""
-        self._changed.set()
+        """Something changed. Soon after this the viewers are told; it does not wait."""
+        self._changed = True
+        self._wake.set()
+
+    def tell_one(self, viewer: Viewer) -> None:
+        """``viewer`` lacks what the others know. It is told in its turn; nobody else is on its account."""
+        self._due.append(viewer)
+        self._wake.set()
 
     def end(self) -> None:
         """End all streams."""
@@ -129,19 +139,21 @@ class Viewers:
         """Until the last viewer goes."""
         try:
             while self._viewers:
-                try:
+                with suppress(TimeoutError):
                     async with asyncio.timeout(self._look_seconds):
-                        await self._changed.wait()
-                except TimeoutError:
-                    pass
-                self._begin_round()
+                        await self._wake.wait()
+                self._wake.clear()
+                if self._changed or time.monotonic() - self._looked_at >= self._look_seconds:
+                    self._begin_round()
                 await self._tell_all()
         finally:
             self._telling = None
 
     def _begin_round(self) -> None:
         """What changed until now is told to all, beginning with those who still wait for their turn."""
-        self._changed.clear()
+        self._changed = False
+        self._begun += 1
+        self._looked_at = time.monotonic()
         self._news.flush()
         waiting = set(self._due)
         self._due.extend(viewer for viewer in self._viewers if viewer not in waiting)
@@ -160,19 +172,18 @@ class Viewers:
 
     async def _go_round(self) -> None:
         me, news = asyncio.current_task(), self._news
-        known: tuple[int, int] | None = None
+        known: tuple[int, int, int] | None = None
         message: bytes | None = None
         version = generation = 0
         while self._due and me not in self._stuck:
-            if self._changed.is_set():
+            if self._changed:
                 self._begin_round()
-                known = None
             viewer = self._due.popleft()
             if viewer.busy:
                 continue
-            if known != (viewer.version, viewer.generation):  # nearly all know the same
-                known = (viewer.version, viewer.generation)
-                message, version = news.message_after(*known)
+            if known != (self._begun, viewer.version, viewer.generation):  # nearly all know the same
+                known = (self._begun, viewer.version, viewer.generation)
+                message, version = news.message_after(viewer.version, viewer.generation)
                 generation = news.generation
             to_send = message
             if to_send is None:

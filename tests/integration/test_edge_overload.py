@@ -112,9 +112,21 @@ async def test_a_providers_reports_come_through(crowded: World, protocol: str) -
     assert (await crowded.call(protocol, RPCS["HandleCallback"])).ok
 
 
-async def test_refused_tokens_take_nobodys_room(crowded: World) -> None:
-    reply = await crowded.call("grpc", HOLD, {"authorization": "Bearer nonsense"})
-    assert reply.reason == "UNAUTHENTICATED"
+async def test_refused_tokens_take_nobodys_room(narrow: World) -> None:
+    for _ in range(3 * ROOM):
+        assert (await narrow.call("grpc", HOLD, {"authorization": "Bearer nonsense"})).reason == "UNAUTHENTICATED"
+    gate = narrow.backend.answers[HOLD.path] = Gate()
+    within = [asyncio.create_task(narrow.call("grpc", HOLD, narrow.signed_in())) for _ in range(ROOM)]
+    await gate.filled(ROOM)
+    gate.open.set()
+    assert all(reply.ok for reply in await asyncio.gather(*within))
+    del narrow.backend.answers[HOLD.path]
+
+
+async def test_who_is_refused_for_want_of_room_spends_nothing_of_his_limit(crowded: World) -> None:
+    somebody = crowded.signed_in()
+    for _ in range(30):  # more than the holds that one user may ask for at once
+        assert (await crowded.call("grpc", HOLD, somebody)).reason == "OVERLOADED"
 
 
 async def test_open_streams_take_no_room(narrow: World) -> None:

@@ -81,18 +81,20 @@ class LiveMaps(RuleBasedStateMachine):
 
     @rule()
     def look(self) -> None:
-        """The viewer reads what there is for it; deltas that lead on, or a snapshot."""
-        frames = self.live.frames_after(self.version) if self.generation == self.live.generation else None
-        if frames is None:
+        """The viewer reads what there is for it: a delta that leads on, or a snapshot."""
+        message, version = self.live.message_after(self.version, self.generation)
+        if message is None:
+            assert version == self.version
+            return
+        update = booking_v1.SeatUpdate.FromString(message)
+        if update.HasField("snapshot"):
             self._show_snapshot()
             return
-        for frame in frames:
-            delta = booking_v1.SeatUpdate.FromString(frame.message).delta
-            assert delta.from_version <= self.version < delta.to_version
-            for change in delta.changes:
-                for seat_no in change.seat_nos:
-                    self.screen[seat_no] = change.status
-            self.version = delta.to_version
+        assert update.delta.from_version <= self.version < update.delta.to_version == version
+        for change in update.delta.changes:
+            for seat_no in change.seat_nos:
+                self.screen[seat_no] = change.status
+        self.version = version
         assert bytes(self.screen) == self.maps[self.version], f"wrong at version {self.version}"
 
     @rule()

@@ -16,6 +16,8 @@ from tests.prove.history import Act
 from tests.prove.stage import ShowOnSale, Stage
 
 PAUSE_S = 0.5
+MAP_LINGERS_S = 30.0
+"""As long is a live map kept that nobody asks for (``linger_seconds`` of booking's settings)."""
 SUCCESSION_S = 0.02
 """After the end of a hold; much less than the time between two sweeps."""
 
@@ -137,7 +139,10 @@ class Successors:
         """For ever; cancel it to stop."""
         while True:
             successor = Buyer("successor", self.stage.somebody(), self.stage, self.record)
-            with suppress(Refused, GaveUp):
+            try:
                 held = await successor.hold(self.show, self.label, patience_s=5.0)
-                await successor.wait_until(held.expire_time.ToNanoseconds() / 1e9)
-            await asyncio.sleep(SUCCESSION_S)
+            except (Refused, GaveUp):
+                # Somebody has the seat whose answer was lost; and whoever is refused makes the process open a map.
+                await asyncio.sleep(self.stage.pace.hold_s + MAP_LINGERS_S)
+            else:
+                await successor.wait_until(held.expire_time.ToNanoseconds() / 1e9 + SUCCESSION_S)
