@@ -62,13 +62,14 @@ WHO_HOLDS = """
 
 
 async def get_it(rival: Buyer, by: Worker, show: ShowOnSale, seat: str) -> booking_v1.Reservation | None:
-    """The seat, as soon as it is free; None when it is sold instead."""
-    deadline = time.monotonic() + PATIENCE_S
+    """The seat, as soon as it is free; None when it is sold instead.
+
+    One request, asked for again and again: a hold may be made whose answer came too late, and must not be in the way.
+    """
+    wish, deadline = hold_wish(show.show_id, seat), time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         with suppress(Refused, GaveUp):
-            held: booking_v1.Reservation = await rival.ask(
-                Act.HOLD, by.booking.CreateReservation, hold_wish(show.show_id, seat), patience_s=5.0
-            )
+            held: booking_v1.Reservation = await rival.ask(Act.HOLD, by.booking.CreateReservation, wish, patience_s=5.0)
             return held
         await asyncio.sleep(0.1)
     return None
