@@ -21,7 +21,7 @@ from bench.stage import open_stage
 
 app = typer.Typer(add_completion=False)
 ROUNDS = typer.Option(5, help="measured rounds, after one to warm up")
-CALLS = typer.Option(5_000, help="calls of each kind in a round; half as many confirmations, a fifth as many bookings")
+CALLS = typer.Option(3_000, help="calls of each kind in a round; half as many confirmations, a fifth as many bookings")
 
 
 @app.callback(invoke_without_command=True)

@@ -32,6 +32,8 @@ class Calls:
         self._stage = stage
         self._calls = calls
         self._count = count
+        self._for_floors = calls.take(count)
+        """Nobody holds anything there, so these do for all rounds; seats are many, but not without end."""
 
     @classmethod
     async def of(cls, stage: Stage, count: int) -> Calls:
@@ -40,8 +42,9 @@ class Calls:
     async def round(self) -> Round:
         made = Round()
         fire, booking = self._stage.fire, self._stage.stack.address("booking")
-        await fire(made, "bare echo", self._load(self._stage.floors["bare"][0]))
-        await fire(made, "echo", self._load(self._stage.floors["echo"][0]))
+        for name, floor in (("bare echo", "bare"), ("echo", "echo")):
+            address, _ = self._stage.floors[floor]
+            await fire(made, name, Load(address, METHOD, self._for_floors, core=client_core()))
         await fire(made, "hold", self._load(booking))
         await fire(made, "hold by the edge", self._load(self._stage.edge))
         await fire(made, "hold again", self._load(booking))
