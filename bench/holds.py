@@ -88,11 +88,11 @@ class HoldCalls:
     @staticmethod
     def _all(tokens: list[str], shows: list[tuple[str, list[str]]]) -> Iterator[tuple[str, bytes]]:
         for first in itertools.count(0, SEATS):
-            usable = [(show_id, labels) for show_id, labels in shows if first + SEATS <= len(labels)]
+            usable = [(place, *show) for place, show in enumerate(shows) if first + SEATS <= len(show[1])]
             if not usable:
                 raise SystemExit("bench: all seats of the demo data are held; `shows` is too small")
             # A user comes back to the same show only after everybody else, and never more than twice.
-            for place, (show_id, labels) in enumerate(usable):
+            for place, show_id, labels in usable:
                 user = (place + first // SEATS * 7) % len(tokens)
                 yield _call(tokens[user], show_id, labels[first : first + SEATS])
 
