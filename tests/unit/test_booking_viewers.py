@@ -177,6 +177,17 @@ async def test_a_change_meanwhile_goes_first_to_those_whose_turn_is_still_to_com
     assert told[10:] == told[:4], "in the order in which they were told before"
 
 
+async def test_who_joins_and_lacks_something_is_told_and_nobody_else(hall: Hall) -> None:
+    there, joins = Screen(), Screen()
+    with hall.shown(there):
+        hall.hold()
+        await until_all_know(1, there)
+        with hall.shown(joins):
+            hall.live.viewers.tell_one(joins.viewer)
+            await until_all_know(1, joins)
+    assert (len(there.messages), len(joins.messages)) == (1, 1)
+
+
 async def test_a_stream_that_cannot_be_written_to_ends_alone(hall: Hall) -> None:
     async def fail(_: bytes) -> None:
         raise ConnectionResetError
