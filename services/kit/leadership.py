@@ -17,19 +17,34 @@ from services.kit.database import SESSION, Connection
 
 log = structlog.get_logger()
 
-IDLE_SECONDS = 5
-"""A leader that says nothing for so long is frozen; PostgreSQL ends its session and with that its lead."""
+SILENT_SECONDS = 5
+"""A leader that PostgreSQL waits for so long is frozen or cut off; who stands by ends its session, and so its lead."""
 
-LEADER_SESSION = f"{SESSION} -c idle_session_timeout={IDLE_SECONDS * 1000} -c plan_cache_mode=force_custom_plan"
+LEADER_SESSION = f"{SESSION} -c plan_cache_mode=force_custom_plan"
 """Custom plans: what a leader asks for is at the end of long tables, which a generic plan would read whole."""
+
+END_SILENT = """
+    SELECT pg_terminate_backend(pid)
+    FROM pg_locks
+    JOIN pg_stat_activity USING (pid)
+    WHERE locktype = 'advisory'
+      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+      AND (classid::bigint << 32 | objid::bigint) = hashtextextended(%s, 0)
+      AND objsubid = 1
+      AND granted
+      AND wait_event_type = 'Client'
+      AND state_change < clock_timestamp() - make_interval(secs => %s)
+"""
+"""PostgreSQL's own limits for idle sessions miss a client that stopped in the middle of what it sends, or of what it
+reads: to them that session is at work."""
 
 
 @asynccontextmanager
 async def lead(url: str, role: str, *, ask_every_seconds: float = 0.5) -> AsyncIterator[Connection]:
     """Wait until nobody else in ``url``'s database has ``role``; gives the session that has it now.
 
-    The session commits by itself outside ``connection.transaction()``. Use it at least every few seconds.
-    It does not go through a pooler that shares sessions (PgBouncer's transaction mode).
+    The session commits by itself outside ``connection.transaction()``. Use it at least every few seconds, or whoever
+    stands by takes over. It does not go through a pooler that shares sessions (PgBouncer's transaction mode).
 
     Raises:
         psycopg.OperationalError: PostgreSQL cannot be reached.
@@ -50,6 +65,8 @@ async def lead(url: str, role: str, *, ask_every_seconds: float = 0.5) -> AsyncI
             if not stood_by:
                 log.info("standing_by", role=role)
                 stood_by = True
+            if (await connection.execute(END_SILENT, (role, SILENT_SECONDS))).rowcount:
+                log.warning("silent_leader_ended", role=role)
             await asyncio.sleep(ask_every_seconds)
         log.info("leading", role=role)
         yield connection
