@@ -185,13 +185,14 @@ async def confirm(connection: Connection, events: Sequence[ReceivedEvent], *, de
     outcomes = await desk.bookings.confirm(connection, captures)
     confirmed = [each.capture.booking_id for each in outcomes if each.outcome == "CONFIRMED"]
     bookings = await desk.bookings.find_many(connection, confirmed)
+    shows = await desk.shows.find_all(row.show_id for row in bookings.values())
     told: list[Event] = []
     for each in outcomes:
         match each.outcome:
             case "CONFIRMED":
                 row = bookings[each.capture.booking_id]
                 message = booking_v1.BookingConfirmed(
-                    booking=booking_message(row, await desk.shows.find(row.show_id)), user_id=str(row.user_id)
+                    booking=booking_message(row, shows.get(row.show_id)), user_id=str(row.user_id)
                 )
                 told.append(Event("booking.confirmed", str(row.booking_id), message))
             case "SEEN":

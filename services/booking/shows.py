@@ -6,6 +6,7 @@ import asyncio
 import math
 import time
 from collections import OrderedDict
+from collections.abc import Iterable, Sequence
 from uuid import UUID
 
 import grpc
@@ -33,7 +34,7 @@ class Shows:
         self._catalog = catalog
         self._shows: OrderedDict[UUID, tuple[Show, float]] = OrderedDict()
         self._layouts: OrderedDict[UUID, Layout] = OrderedDict()
-        self._reading: dict[UUID, asyncio.Task[Show | None]] = {}
+        self._reading: dict[UUID, asyncio.Task[dict[UUID, Show]]] = {}
 
     async def find(self, show_id: UUID, *, newer_than_seconds: float = KEPT_SECONDS) -> Show | None:
         """The show as it was at most ``newer_than_seconds`` ago, or None when booking has not heard of it.
@@ -41,15 +42,34 @@ class Shows:
         Raises:
             grpc.aio.AioRpcError: its layout is not known yet and the catalogue does not answer.
         """
-        kept = self._shows.get(show_id)
-        if kept is not None and time.monotonic() - kept[1] < newer_than_seconds:
-            return kept[0]
-        reading = self._reading.get(show_id)
-        if reading is None:
-            reading = asyncio.create_task(self._read(show_id))
-            self._reading[show_id] = reading
-            reading.add_done_callback(lambda done: self._end_reading(show_id, done))
-        return await asyncio.shield(reading)
+        kept = self._kept(show_id, newer_than_seconds)
+        if kept is not None:
+            return kept
+        return (await self.find_all((show_id,), newer_than_seconds=newer_than_seconds)).get(show_id)
+
+    async def find_all(self, show_ids: Iterable[UUID], *, newer_than_seconds: float = KEPT_SECONDS) -> dict[UUID, Show]:
+        """The same for several; those that must be read are read together, and unknown ones are missing."""
+        found: dict[UUID, Show] = {}
+        reading: dict[UUID, asyncio.Task[dict[UUID, Show]]] = {}
+        unread = []
+        for show_id in set(show_ids):
+            kept = self._kept(show_id, newer_than_seconds)
+            if kept is not None:
+                found[show_id] = kept
+            elif show_id in self._reading:
+                reading[show_id] = self._reading[show_id]
+            else:
+                unread.append(show_id)
+        if unread:
+            task = asyncio.create_task(self._read(unread))
+            reading |= dict.fromkeys(unread, task)
+            self._reading |= dict.fromkeys(unread, task)
+            task.add_done_callback(lambda done: self._end_reading(unread, done))
+        for show_id, task in reading.items():
+            show = (await asyncio.shield(task)).get(show_id)
+            if show is not None:
+                found[show_id] = show
+        return found
 
     async def find_or_none(self, show_id: UUID) -> Show | None:
         """For a title or a summary, which may be as old as what a hold saw, and is left out while it cannot be read."""
@@ -64,22 +84,25 @@ class Shows:
         self._shows.pop(show_id, None)
         self._reading.pop(show_id, None)
 
-    def _end_reading(self, show_id: UUID, reading: asyncio.Task[Show | None]) -> None:
-        if self._reading.get(show_id) is reading:
-            del self._reading[show_id]
+    def _kept(self, show_id: UUID, newer_than_seconds: float) -> Show | None:
+        kept = self._shows.get(show_id)
+        return kept[0] if kept is not None and time.monotonic() - kept[1] < newer_than_seconds else None
 
-    async def _read(self, show_id: UUID) -> Show | None:
+    def _end_reading(self, show_ids: Sequence[UUID], reading: asyncio.Task[dict[UUID, Show]]) -> None:
+        for show_id in show_ids:
+            if self._reading.get(show_id) is reading:
+                del self._reading[show_id]
+
+    async def _read(self, show_ids: Sequence[UUID]) -> dict[UUID, Show]:
         read_at = time.monotonic()
-        row = await self._store.find(show_id)
-        if row is None:
-            return None
-        show = _show(row, await self._layout(row.layout_id))
-        if self._reading.get(show_id) is asyncio.current_task():
-            self._shows[show_id] = (show, read_at)
-            self._shows.move_to_end(show_id)
-            if len(self._shows) > MOST_SHOWS:
-                self._shows.popitem(last=False)
-        return show
+        shows = [_show(row, await self._layout(row.layout_id)) for row in await self._store.find_many(show_ids)]
+        for show in shows:
+            if self._reading.get(show.show_id) is asyncio.current_task():
+                self._shows[show.show_id] = (show, read_at)
+                self._shows.move_to_end(show.show_id)
+                if len(self._shows) > MOST_SHOWS:
+                    self._shows.popitem(last=False)
+        return {show.show_id: show for show in shows}
 
     async def _layout(self, layout_id: UUID) -> Layout:
         known = self._layouts.get(layout_id)

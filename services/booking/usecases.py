@@ -263,7 +263,10 @@ async def list_bookings(
     rows = [(row, desk) for desk, own in zip(everywhere, found, strict=True) for row in own]
     rows.sort(key=lambda each: (each[0].created_at, each[0].booking_id), reverse=True)
     page = rows[:most]
-    bookings = [booking_message(row, await desk.shows.find(row.show_id)) for row, desk in page]
+    shows: dict[UUID, Show] = {}
+    for desk in everywhere:
+        shows |= await desk.shows.find_all(row.show_id for row, of_desk in page if of_desk is desk)
+    bookings = [booking_message(row, shows.get(row.show_id)) for row, _ in page]
     return bookings, (page[-1][0].created_at, page[-1][0].booking_id) if len(rows) > most else None
 
 

@@ -11,8 +11,9 @@ from typing import Any
 from uuid import UUID
 
 from psycopg.abc import Buffer
-from psycopg.adapt import AdaptersMap
-from psycopg.types.array import ListDumper
+from psycopg.adapt import AdaptersMap, PyFormat
+from psycopg.postgres import types
+from psycopg.types.array import BaseListDumper, ListDumper
 
 
 def register(adapters: AdaptersMap) -> None:
@@ -21,7 +22,22 @@ def register(adapters: AdaptersMap) -> None:
 
 
 class QuickListDumper(ListDumper):
-    """Lists of one plain type; others (with NULLs, nested, of texts that need escapes) go psycopg's way."""
+    """Lists of one plain type; others (with NULLs, nested, of texts that need escapes) go psycopg's way.
+
+    The first element tells the type; psycopg would look through the list for each statement, twice.
+    """
+
+    def get_key(self, obj: list[Any], format: PyFormat) -> Any:  # noqa: A002  # psycopg names it
+        kind = type(obj[0]) if obj else None
+        return (self.cls, kind) if kind in ARRAYS else super().get_key(obj, format)
+
+    def upgrade(self, obj: list[Any], format: PyFormat) -> BaseListDumper:  # noqa: A002
+        kind = type(obj[0]) if obj else None
+        if kind not in ARRAYS:
+            return super().upgrade(obj, format)
+        dumper = type(self)(self.cls, self._tx)
+        dumper.oid = ARRAYS[kind]
+        return dumper
 
     def dump(self, obj: list[Any]) -> Buffer | None:
         kinds = set(map(type, obj))
@@ -62,3 +78,11 @@ QUICK: dict[type, Callable[[Sequence[Any]], str | None]] = {
     str: _texts,
     datetime: _moments,
 }
+
+ARRAYS = {
+    UUID: types["uuid"].array_oid,
+    bytes: types["bytea"].array_oid,
+    datetime: types["timestamptz"].array_oid,
+    str: 0,
+}
+"""PostgreSQL's types of lists. That of texts is open, the statement tells; numbers have several, psycopg chooses."""

@@ -81,7 +81,7 @@ async def open_pool(
         reconnect_timeout=RECONNECT_SECONDS,
         name=name,
         kwargs=kwargs,
-        configure=_configure,
+        configure=configure,
         open=False,
     )
     await pool.open()
@@ -91,7 +91,8 @@ async def open_pool(
         await pool.close(timeout=5)
 
 
-async def _configure(connection: Connection) -> None:
+async def configure(connection: Connection) -> None:
+    """Send lists quickly."""
     arrays.register(connection.adapters)
 
 

@@ -13,15 +13,12 @@ from contextlib import asynccontextmanager
 import psycopg
 import structlog
 
-from services.kit.database import SESSION, Connection
+from services.kit.database import LASTING_PLANS, SESSION, Connection, configure
 
 log = structlog.get_logger()
 
 SILENT_SECONDS = 5
 """A leader that PostgreSQL waits for so long is frozen or cut off; who stands by ends its session, and so its lead."""
-
-LEADER_SESSION = f"{SESSION} -c plan_cache_mode=force_custom_plan"
-"""Custom plans: what a leader asks for is at the end of long tables, which a generic plan would read whole."""
 
 END_SILENT = """
     SELECT pg_terminate_backend(pid)
@@ -53,13 +50,14 @@ async def lead(url: str, role: str, *, ask_every_seconds: float = 0.5) -> AsyncI
         url,
         autocommit=True,
         prepare_threshold=None,  # the session outlives migrations, which prepared statements may not
-        options=LEADER_SESSION,
+        options=f"{SESSION} {LASTING_PLANS}",
         connect_timeout=5,
         keepalives_idle=5,
         keepalives_interval=2,
         keepalives_count=3,
     )
     async with connection:
+        await configure(connection)
         stood_by = False
         while not await _has(connection, role):
             if not stood_by:

@@ -133,7 +133,6 @@ class OutboxReader:
         # Planning a look took as long as the look. A migration that breaks a prepared one ends this session, and the
         # relay begins another.
         self._connection.prepare_threshold = 1
-        await self._connection.execute("SET plan_cache_mode = force_generic_plan")
         await self._connection.execute("SELECT FROM outbox, outbox_sent, inbox LIMIT 0")
         await self._connection.execute("LISTEN outbox")
 

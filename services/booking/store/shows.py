@@ -45,11 +45,13 @@ class ShowStore:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def find(self, show_id: UUID) -> ShowRow | None:
+    async def find_many(self, show_ids: Sequence[UUID]) -> list[ShowRow]:
+        """Those that exist."""
         async with self._pool.connection() as connection:
-            cursor = await connection.execute(f"SELECT {COLUMNS} FROM shows WHERE show_id = %s", (show_id,))
-            row = await cursor.fetchone()
-        return ShowRow(*row) if row else None
+            cursor = await connection.execute(
+                f"SELECT {COLUMNS} FROM shows WHERE show_id = ANY (%s)", (list(show_ids),)
+            )
+            return [ShowRow(*row) for row in await cursor.fetchall()]
 
     async def find_layout(self, layout_id: UUID) -> bytes | None:
         """The serialized ``marquee.catalog.v1.Layout``."""
