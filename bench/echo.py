@@ -11,9 +11,9 @@ import sys
 from typing import Any
 
 import grpc
-import uvloop
 
 from marquee.booking import v1 as booking_v1
+from services.kit import command
 from services.kit.lifecycle import Lifecycle
 from services.kit.logs import configure_logs
 from services.kit.server import OPTIONS, GrpcServer
@@ -47,5 +47,4 @@ async def echo() -> None:
 
 
 if __name__ == "__main__":
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(bare() if sys.argv[1:] == ["bare"] else echo())
+    command.run(bare() if sys.argv[1:] == ["bare"] else echo())

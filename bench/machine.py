@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import psutil  # type: ignore[import-untyped]
 
 
 def describe() -> str:
-    """Processor, cores, memory, system: what figures mean nothing without."""
+    """Processor, cores, memory, system, Python: what figures mean nothing without."""
     name = platform.processor() or platform.machine()
     try:
         with open("/proc/cpuinfo") as lines:  # noqa: PTH123 - not a file of ours
@@ -21,7 +22,8 @@ def describe() -> str:
     memory = psutil.virtual_memory().total / 2**30
     load = psutil.getloadavg()[0]
     system = f"{platform.system()} {platform.release()}"
-    return f"{name}, {psutil.cpu_count()} cores, {memory:.0f} GiB, {system}, load {load:.1f}"
+    python = f"Python {platform.python_version()} of {sys.base_prefix}"
+    return f"{name}, {psutil.cpu_count()} cores, {memory:.0f} GiB, {system}, {python}, load {load:.1f}"
 
 
 @dataclass

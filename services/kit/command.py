@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -14,6 +15,19 @@ from services.kit.settings import ServiceSettings
 
 Settings = TypeVar("Settings", bound=ServiceSettings)
 
+COLLECT_AFTER = (20_000, 20, 50)
+"""How often the garbage collector looks (``gc.set_threshold``). Python's default, after each 700 objects more, is in the
+middle of every batch: 4 % of a service's time."""
+
+
+def run(work: Awaitable[None]) -> None:
+    """Do a process's work, on uvloop. What was imported until here is never garbage: nobody looks for it there."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*COLLECT_AFTER)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_as_coroutine(work))
+
 
 def service_command(
     name: str, settings_type: type[Settings], serve: Callable[[Settings], Awaitable[None]]
@@ -21,20 +35,19 @@ def service_command(
     """The command of the service ``name``; ``serve`` is its composition root and runs until told to stop."""
     app = typer.Typer(add_completion=False, help=f"Marquee's {name} service.")
 
-    def run() -> None:
+    def answer_calls() -> None:
         settings = settings_type()
         configure_logs(name, style=settings.log_format, level=settings.log_level)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_as_coroutine(serve(settings)))
+        run(serve(settings))
 
     @app.callback(invoke_without_command=True)
     def main(context: typer.Context) -> None:
         if context.invoked_subcommand is None:
-            run()
+            answer_calls()
 
     @app.command("serve", help="Answer calls until told to stop (the default).")
     def _serve() -> None:
-        run()
+        answer_calls()
 
     @app.command("migrate", help="Bring the service's database up to date.")
     def _migrate() -> None:

@@ -21,10 +21,10 @@ from datetime import datetime, timedelta
 
 import structlog
 import typer
-import uvloop
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from services.kit import command
 from services.kit.leadership import lead
 from services.kit.logs import configure_logs
 from services.kit.outbox_reader import OutboxReader, OutboxRow
@@ -238,8 +238,7 @@ app = typer.Typer(add_completion=False)
 def main() -> None:
     settings = RelaySettings()
     configure_logs("relay", style=settings.log_format, level=settings.log_level)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(run(settings))
+    command.run(run(settings))
 
 
 if __name__ == "__main__":
