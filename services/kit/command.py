@@ -16,8 +16,8 @@ from services.kit.settings import ServiceSettings
 Settings = TypeVar("Settings", bound=ServiceSettings)
 
 COLLECT_AFTER = (20_000, 20, 50)
-"""How often the garbage collector looks (``gc.set_threshold``). Python's default, after each 700 objects more, is in the
-middle of every batch: 4 % of a service's time."""
+"""How often the garbage collector looks (``gc.set_threshold``). Python's default, after each 700 objects more, is in
+the middle of every batch: 4 % of a service's time."""
 
 
 def run(work: Awaitable[None]) -> None:
