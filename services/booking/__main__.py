@@ -18,7 +18,7 @@ from services.booking.desk import Desk, hold_batches
 from services.booking.desks import Desks
 from services.booking.domain import Rates, SeatLimits
 from services.booking.epochs import add_epoch_command
-from services.booking.live import LiveMaps
+from services.booking.live_maps import LiveMaps
 from services.booking.notices import open_notices
 from services.booking.partitions import tend
 from services.booking.region_commands import add_region_commands

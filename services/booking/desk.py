@@ -11,7 +11,7 @@ import structlog
 from services.booking.announcer import Announcer
 from services.booking.conversions import BookBatches
 from services.booking.domain import Rates
-from services.booking.live import LiveMaps
+from services.booking.live_maps import LiveMaps
 from services.booking.shows import Shows
 from services.booking.signals import BookingSignals
 from services.booking.store.bookings import BookingStore

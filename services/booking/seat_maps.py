@@ -15,7 +15,7 @@ from google.type import money_pb2
 
 from marquee.booking import v1 as booking_v1
 from services.booking.domain import Layout, SeatState, Show
-from services.booking.live import LiveMap
+from services.booking.live_map import LiveMap
 from services.booking.messages import money
 
 DRAWN_KEPT = 128

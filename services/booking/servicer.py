@@ -13,6 +13,7 @@ import grpc
 from marquee.booking import v1 as booking_v1
 from services.booking import streams, usecases
 from services.booking.desks import Desks
+from services.booking.payables import get_payables
 from services.booking.settings import BookingSettings
 from services.booking.streams import StreamLimits
 from services.kit.call import calling_user, current_call
@@ -138,7 +139,7 @@ class BookingInternalServicer(booking_v1.BookingInternalServiceServicer):
         self, request: booking_v1.GetPayablesRequest, context: Context
     ) -> booking_v1.GetPayablesResponse:
         wanted = [(UUID(each.booking_id), UUID(each.user_id)) for each in request.wanted]
-        answers = await usecases.get_payables(wanted, desks=self._desks)
+        answers = await get_payables(wanted, desks=self._desks)
         return booking_v1.GetPayablesResponse(
             answers=[
                 booking_v1.PayableAnswer(refusal=to_status(answer))

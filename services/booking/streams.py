@@ -12,7 +12,8 @@ from uuid import UUID
 from marquee.booking import v1 as booking_v1
 from services.booking.desk import Desk
 from services.booking.domain import TooManyStreams, no_such
-from services.booking.live import LONGEST_REPAIR, Frame, LiveMap, frame_of
+from services.booking.live_map import Frame, LiveMap, frame_of
+from services.booking.live_maps import LONGEST_REPAIR
 from services.booking.messages import booking_message
 from services.booking.usecases import open_map
 from services.booking.viewers import Viewer, Write

@@ -78,11 +78,14 @@ class RunningEdge:
         """The access log's line of one request."""
         async with asyncio.timeout(10):
             while True:
-                for line in self.log.read_text().splitlines():
-                    if line.startswith("{") and json.loads(line)["request_id"] == request_id:
-                        found: dict[str, Any] = json.loads(line)
-                        return found
+                for line in self.log_lines():
+                    if line["request_id"] == request_id:
+                        return line
                 await asyncio.sleep(0.05)
+
+    def log_lines(self) -> list[dict[str, Any]]:
+        """All of the access log's."""
+        return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
 
 
 @asynccontextmanager

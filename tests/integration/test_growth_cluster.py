@@ -15,7 +15,7 @@ from fixtures_stores import DatabaseFactory
 from service_harness import TestKeys
 from test_booking_watch import Viewer, truth, watching
 
-from services.booking.live import channel_of
+from services.booking.live_maps import channel_of
 from services.kit.caches import MOVIE, TOMBSTONE, open_caches, shelf_key
 from services.kit.valkey import urls_of
 

@@ -191,7 +191,7 @@ MUTATIONS = (
     ),
     Mutation(
         "owner check removed: anybody pays for a booking",
-        f"{BOOKING}/usecases.py",
+        f"{BOOKING}/payables.py",
         "elif known is None or known[0].user_id != user_id:",
         "elif known is None:",
         f"{BOOKINGS}::test_only_the_owner_and_services_see_a_booking",

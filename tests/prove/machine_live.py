@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from marquee.booking import v1 as booking_v1
 from services.booking.domain import Layout, Seat, SeatState, Show
-from services.booking.live import LiveMap
+from services.booking.live_map import LiveMap
 from services.booking.store.seats import Change, Claim, Claims
 from tests.prove.machine_till import START
 

@@ -12,7 +12,7 @@ import pytest
 
 from marquee.booking import v1 as booking_v1
 from services.booking.domain import Layout, Seat, Show
-from services.booking.live import Frame, LiveMap, frame_of
+from services.booking.live_map import Frame, LiveMap, frame_of
 from services.booking.store.seats import Change
 from services.booking.viewers import Viewer
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from marquee.booking import v1 as booking_v1
 from services.booking.domain import Layout, Seat, SeatState, Show, StandingArea
-from services.booking.live import LiveMap
+from services.booking.live_map import LiveMap
 from services.booking.messages import money
 from services.booking.seat_maps import seat_map
 from services.booking.store.seats import Claim, Claims
