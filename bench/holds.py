@@ -45,6 +45,7 @@ class HoldCalls:
             rows = await (
                 await connection.execute(
                     "SELECT show_id, layout_id FROM shows WHERE NOT cancelled AND title <> 'bench'"
+                    " AND sale_closes > now() + interval '1 hour'"
                     " ORDER BY start_time DESC, show_id LIMIT %s OFFSET %s",
                     (shows, after),
                 )

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import psycopg
 import typer
 
-from services.booking.partitions import ALL, tend
+from services.booking.partitions import ALL, PATIENCE_SECONDS, tend
 from services.booking.settings import BookingSettings
 from services.kit.archives import FileDiffers, archived, export
 from services.kit.database import Connection
@@ -41,7 +41,9 @@ def add_partition_commands(app: typer.Typer) -> None:
         folder: Annotated[Path, typer.Argument(exists=True, file_okay=False, writable=True, help="where the files go")],
     ) -> None:
         async def work(settings: BookingSettings) -> None:
-            async with lead(settings.database_url.get_secret_value(), "partitions") as connection:
+            async with lead(
+                settings.database_url.get_secret_value(), "partitions", idle_seconds=PATIENCE_SECONDS
+            ) as connection:
                 await connection.execute("SET statement_timeout = 0")
                 for each in ALL:
                     for part in await archived(connection, each):

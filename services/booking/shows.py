@@ -7,6 +7,8 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 import grpc
@@ -26,6 +28,14 @@ KEPT_SECONDS = 10.0
 """Another process may have taken the event that a show changed; what is shown is no older than this."""
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Shows that are being read, since ``at`` (``time.monotonic``)."""
+
+    at: float
+    shows: asyncio.Task[dict[UUID, Show]]
+
+
 class Shows:
     """Shows by id. A show that changed is noticed by the hold function, which compares versions, or by the event."""
 
@@ -34,7 +44,7 @@ class Shows:
         self._catalog = catalog
         self._shows: OrderedDict[UUID, tuple[Show, float]] = OrderedDict()
         self._layouts: OrderedDict[UUID, Layout] = OrderedDict()
-        self._reading: dict[UUID, asyncio.Task[dict[UUID, Show]]] = {}
+        self._reading: dict[UUID, Reading] = {}
 
     async def find(self, show_id: UUID, *, newer_than_seconds: float = KEPT_SECONDS) -> Show | None:
         """The show as it was at most ``newer_than_seconds`` ago, or None when booking has not heard of it.
@@ -56,15 +66,17 @@ class Shows:
             kept = self._kept(show_id, newer_than_seconds)
             if kept is not None:
                 found[show_id] = kept
-            elif show_id in self._reading:
-                reading[show_id] = self._reading[show_id]
+                continue
+            begun = self._reading.get(show_id)
+            if begun is not None and time.monotonic() - begun.at < newer_than_seconds:
+                reading[show_id] = begun.shows
             else:
                 unread.append(show_id)
         if unread:
-            task = asyncio.create_task(self._read(unread))
-            reading |= dict.fromkeys(unread, task)
-            self._reading |= dict.fromkeys(unread, task)
-            task.add_done_callback(lambda done: self._end_reading(unread, done))
+            begun = Reading(time.monotonic(), asyncio.create_task(self._read(unread)))
+            reading |= dict.fromkeys(unread, begun.shows)
+            self._reading |= dict.fromkeys(unread, begun)
+            begun.shows.add_done_callback(lambda done: self._end_reading(unread, done))
         for show_id, task in reading.items():
             show = (await asyncio.shield(task)).get(show_id)
             if show is not None:
@@ -90,14 +102,20 @@ class Shows:
 
     def _end_reading(self, show_ids: Sequence[UUID], reading: asyncio.Task[dict[UUID, Show]]) -> None:
         for show_id in show_ids:
-            if self._reading.get(show_id) is reading:
+            if self._is_read_by(reading, show_id):
                 del self._reading[show_id]
+        if not reading.cancelled():
+            reading.exception()  # whoever asked is told; nobody may be left who did
+
+    def _is_read_by(self, reading: asyncio.Task[Any] | None, show_id: UUID) -> bool:
+        begun = self._reading.get(show_id)
+        return begun is not None and begun.shows is reading
 
     async def _read(self, show_ids: Sequence[UUID]) -> dict[UUID, Show]:
         read_at = time.monotonic()
         shows = [_show(row, await self._layout(row.layout_id)) for row in await self._store.find_many(show_ids)]
         for show in shows:
-            if self._reading.get(show.show_id) is asyncio.current_task():
+            if self._is_read_by(asyncio.current_task(), show.show_id):
                 self._shows[show.show_id] = (show, read_at)
                 self._shows.move_to_end(show.show_id)
                 if len(self._shows) > MOST_SHOWS:

@@ -7,6 +7,7 @@ noticing (frozen, cut off) cannot commit anything: the fence is the connection.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -17,10 +18,14 @@ from services.kit.database import LASTING_PLANS, SESSION, Connection, configure
 
 log = structlog.get_logger()
 
-SILENT_SECONDS = 5
-"""A leader that PostgreSQL waits for so long is frozen or cut off; who stands by ends its session, and so its lead."""
+IDLE_SECONDS = 5
+"""A leader that says nothing for so long is frozen; PostgreSQL ends its session and with that its lead."""
 
-END_SILENT = """
+LEADER_SESSION = f"{SESSION} {LASTING_PLANS} -c tcp_user_timeout=10000"
+"""Within a transaction ``SESSION`` knows how long it may be silent. Who stopped while he reads an answer that is longer
+than all buffers is found by TCP."""
+
+END_HALF_SENT = """
     SELECT pg_terminate_backend(pid)
     FROM pg_locks
     JOIN pg_stat_activity USING (pid)
@@ -29,19 +34,24 @@ END_SILENT = """
       AND (classid::bigint << 32 | objid::bigint) = hashtextextended(%s, 0)
       AND objsubid = 1
       AND granted
-      AND wait_event_type = 'Client'
+      AND state = 'active'
+      AND wait_event = 'ClientRead'
       AND state_change < clock_timestamp() - make_interval(secs => %s)
 """
-"""PostgreSQL's own limits for idle sessions miss a client that stopped in the middle of what it sends, or of what it
-reads: to them that session is at work."""
+"""Ends the session of a leader that stopped in the middle of what it sends: to PostgreSQL's own limits it is at work."""
 
 
 @asynccontextmanager
-async def lead(url: str, role: str, *, ask_every_seconds: float = 0.5) -> AsyncIterator[Connection]:
+async def lead(
+    url: str, role: str, *, ask_every_seconds: float = 0.5, idle_seconds: float = IDLE_SECONDS
+) -> AsyncIterator[Connection]:
     """Wait until nobody else in ``url``'s database has ``role``; gives the session that has it now.
 
-    The session commits by itself outside ``connection.transaction()``. Use it at least every few seconds, or whoever
-    stands by takes over. It does not go through a pooler that shares sessions (PgBouncer's transaction mode).
+    The session commits by itself outside ``connection.transaction()``. It does not go through a pooler that shares
+    sessions (PgBouncer's transaction mode).
+
+    Args:
+        idle_seconds: how long the leader may leave the session alone; beyond it the lead is lost.
 
     Raises:
         psycopg.OperationalError: PostgreSQL cannot be reached.
@@ -50,7 +60,7 @@ async def lead(url: str, role: str, *, ask_every_seconds: float = 0.5) -> AsyncI
         url,
         autocommit=True,
         prepare_threshold=None,  # the session outlives migrations, which prepared statements may not
-        options=f"{SESSION} {LASTING_PLANS}",
+        options=f"{LEADER_SESSION} -c idle_session_timeout={round(idle_seconds * 1000)}",
         connect_timeout=5,
         keepalives_idle=5,
         keepalives_interval=2,
@@ -58,13 +68,16 @@ async def lead(url: str, role: str, *, ask_every_seconds: float = 0.5) -> AsyncI
     )
     async with connection:
         await configure(connection)
+        began = time.monotonic()
         stood_by = False
         while not await _has(connection, role):
             if not stood_by:
                 log.info("standing_by", role=role)
                 stood_by = True
-            if (await connection.execute(END_SILENT, (role, SILENT_SECONDS))).rowcount:
-                log.warning("silent_leader_ended", role=role)
+            if time.monotonic() - began > IDLE_SECONDS:
+                ended = await connection.execute(END_HALF_SENT, (role, IDLE_SECONDS))
+                if ended.rowcount:
+                    log.warning("frozen_leader_ended", role=role)
             await asyncio.sleep(ask_every_seconds)
         log.info("leading", role=role)
         yield connection

@@ -377,7 +377,7 @@ CREATE OR REPLACE FUNCTION confirm_captures(
 ) RETURNS TABLE (
     place integer, outcome text, show_id uuid, booking_id uuid, version integer, booked integer[]
 ) LANGUAGE plpgsql
--- The consumer's session plans each statement anew, which would take longer than all that is done here.
+-- In a session that plans each statement anew that would take longer than all that is done here.
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 AS $$
