@@ -38,7 +38,7 @@ END_HALF_SENT = """
       AND wait_event = 'ClientRead'
       AND state_change < clock_timestamp() - make_interval(secs => %s)
 """
-"""Ends the session of a leader that stopped in the middle of what it sends: to PostgreSQL's own limits it is at work."""
+"""Ends the session of a leader that stopped in the middle of what it sends: to PostgreSQL's limits it is at work."""
 
 
 @asynccontextmanager
