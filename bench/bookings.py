@@ -9,8 +9,9 @@ import psycopg
 
 from bench import buyers, calls
 from bench.bookings_floor import BookingsFloor
-from bench.buyers import Sale, Sold, percentile
+from bench.buyers import Sale, Sold
 from bench.holds import HoldCalls
+from bench.percentiles import percentile
 from bench.rounds import Ratio, Round
 from bench.stage import Stage, client_core
 

@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 
 import uvloop
 
+from bench.percentiles import percentile
 from bench.wire import Link, connect, head, message
 from marquee.booking import v1 as booking_v1
 from marquee.payment import v1 as payment_v1
@@ -79,11 +80,6 @@ class Sold:
 
     def percentile(self, step: str, share: float) -> float:
         return percentile(self.latencies[step], share)
-
-
-def percentile(values: Sequence[float], share: float) -> float:
-    """The value that ``share`` of them do not exceed; 0 of none."""
-    return sorted(values)[min(len(values) - 1, int(share * len(values)))] if values else 0.0
 
 
 def sell(sale: Sale) -> Sold:

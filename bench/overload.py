@@ -18,7 +18,8 @@ from rich.console import Console
 from bench import machine, overload_arrivals, wire
 from bench.findings import Finding, table
 from bench.holds import METHOD, HoldCalls
-from bench.overload_arrivals import Arrivals, Arrived, percentile
+from bench.overload_arrivals import Arrivals, Arrived
+from bench.percentiles import percentile
 from bench.stage import Stage, client_core, open_stage
 from bench.wire import Load, Measured
 

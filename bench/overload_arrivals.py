@@ -73,12 +73,6 @@ class Arrived:
         return self.sent - len(self.good) - len(self.refused)
 
 
-def percentile(latencies: Sequence[float], share: float) -> float:
-    """``share`` of ``latencies`` are less; infinite where there are none."""
-    ordered = sorted(latencies)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else float("inf")
-
-
 def run(arrivals: Arrivals) -> Arrived:
     """Send ``arrivals`` and measure. Call it in a process of its own."""
     if arrivals.core is not None:

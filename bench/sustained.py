@@ -19,6 +19,7 @@ from bench import bookings, buyers, machine
 from bench.buyers import LOOK, Sale, Sold
 from bench.findings import Finding, table
 from bench.holds import HoldCalls
+from bench.percentiles import percentile
 from bench.stage import Stage, client_core, open_stage
 from local import demo
 from marquee.booking import v1 as booking_v1
@@ -166,7 +167,7 @@ def _steps(sold: Sold) -> list[Finding]:
         figure = f"{p50 * 1e3:.1f} ms; {p99 * 1e3:.1f} ms ({len(sold.latencies[step]):,})"
         aim = "" if step == "checkout" else f"p99 < {P99_AIM_SECONDS * 1e3:.0f} ms"
         found.append(Finding(f"{step}, p50; p99", figure, aim, p99 < P99_AIM_SECONDS))
-    p50, p99 = (buyers.percentile(sold.whole, share) for share in (0.5, 0.99))
+    p50, p99 = (percentile(sold.whole, share) for share in (0.5, 0.99))
     return [*found, Finding("all steps of a buyer, p50; p99", f"{p50 * 1e3:.1f} ms; {p99 * 1e3:.1f} ms")]
 
 

@@ -20,6 +20,8 @@ from typing import cast
 
 import uvloop
 
+from bench.percentiles import percentile
+
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 8
 ACK = END_STREAM = 1
@@ -77,7 +79,7 @@ class Measured:
         return self.client_cpu / self.seconds > 0.85
 
     def percentile(self, share: float) -> float:
-        return self.latencies[min(len(self.latencies) - 1, int(share * len(self.latencies)))]
+        return percentile(self.latencies, share)
 
 
 def run(load: Load) -> Measured:
