@@ -105,8 +105,24 @@ def data_folder(home: Home) -> Path:
 
 
 def password(home: Home) -> str:
-    """Every user of this machine can connect to a port, and a superuser of PostgreSQL can run programs."""
-    return files.secret(home.keys / "postgres.password")
+    """Every user of this machine can connect to a port, and a superuser of PostgreSQL can run programs.
+
+    It lies with the data: root's is outside of the checkout and outlives it.
+
+    Raises:
+        Trouble: there is data, and no password for it.
+    """
+    kept = home.postgres / "password"
+    if not kept.exists() and (home.postgres / "data" / "PG_VERSION").exists():
+        older = home.keys / "postgres.password"  # where it lay at first
+        if older.exists():
+            return older.read_text()
+        raise Trouble(
+            f"the data in {home.postgres} was made by a checkout that is gone, and its password with it; "
+            "`make reset` removes that data."
+        )
+    data_folder(home)
+    return files.secret(kept)
 
 
 def url(home: Home, port: int, database: str) -> str:
@@ -166,8 +182,8 @@ def make_replica(home: Home, primary: Home, port: int, name: str) -> None:
     Raises:
         Trouble: pg_basebackup failed.
     """
-    files.replace(home.keys / "postgres.password", password(primary).encode(), 0o600)
     folder = data_folder(home)
+    files.replace(folder / "password", password(primary).encode(), 0o600)
     conninfo = f"host=127.0.0.1 port={port} user={USER} application_name={name}"
     argv = [
         *(str(programs(home) / "pg_basebackup"), "--pgdata", str(folder / "data"), "--dbname", conninfo),
