@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import psycopg
 import typer
 
-from services.booking.partitions import ALL, PATIENCE_SECONDS, tend
+from services.booking.partitions import ALL, tend
 from services.booking.settings import BookingSettings
 from services.kit.archives import FileDiffers, archived, export
 from services.kit.database import Connection
@@ -19,6 +19,9 @@ from services.kit.logs import configure_logs
 from services.kit.partitions import inventory
 
 Work = Callable[[BookingSettings], Coroutine[Any, Any, None]]
+
+EXPORT_IDLE_SECONDS = 3_600.0
+"""An export leaves its session alone while it reads what it wrote, to be sure of it."""
 
 
 def add_partition_commands(app: typer.Typer) -> None:
@@ -42,7 +45,7 @@ def add_partition_commands(app: typer.Typer) -> None:
     ) -> None:
         async def work(settings: BookingSettings) -> None:
             async with lead(
-                settings.database_url.get_secret_value(), "partitions", idle_seconds=PATIENCE_SECONDS
+                settings.database_url.get_secret_value(), "partitions", idle_seconds=EXPORT_IDLE_SECONDS
             ) as connection:
                 await connection.execute("SET statement_timeout = 0")
                 for each in ALL:

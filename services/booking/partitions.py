@@ -27,15 +27,9 @@ AHEAD = timedelta(days=28)
 ahead lies in the default partition until its days come into reach."""
 
 
-PATIENCE_SECONDS = 3_600.0
-"""Whoever writes a partition to a file, and reads the file to be sure of it, leaves his session alone for long."""
-
-
 async def tend(settings: BookingSettings, *, today: date | None = None) -> None:
     """Make and archive what is due on ``today`` (the database's day when None). One process at a time."""
-    async with lead(
-        settings.database_url.get_secret_value(), "partitions", idle_seconds=PATIENCE_SECONDS
-    ) as connection:
+    async with lead(settings.database_url.get_secret_value(), "partitions") as connection:
         today = today or await partitions.today(connection)
         for each in ALL:
             await partitions.make_ahead(connection, each, today=today, ahead=AHEAD)

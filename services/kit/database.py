@@ -42,7 +42,7 @@ partitioned table anew each time: it weighs plans without knowing that a plan fo
 made while a partition was empty must not read it whole when it has grown."""
 
 
-CONNECTING = {
+CONNECTING: dict[str, Any] = {
     "connect_timeout": 5,
     "tcp_user_timeout": 10_000,
     "keepalives_idle": 5,

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 import psycopg
 import structlog
 
-from services.kit.database import LASTING_PLANS, SESSION, Connection, configure
+from services.kit.database import CONNECTING, LASTING_PLANS, SESSION, Connection, configure
 
 log = structlog.get_logger()
 
@@ -61,10 +61,7 @@ async def lead(
         autocommit=True,
         prepare_threshold=None,  # the session outlives migrations, which prepared statements may not
         options=f"{LEADER_SESSION} -c idle_session_timeout={round(idle_seconds * 1000)}",
-        connect_timeout=5,
-        keepalives_idle=5,
-        keepalives_interval=2,
-        keepalives_count=3,
+        **CONNECTING,
     )
     async with connection:
         await configure(connection)
