@@ -19,6 +19,7 @@ from services.kit.errors import InvalidArgument, NotFound, Refusal
 
 MOST_SEATS_A_HOLD = 10
 REFERENCE_ALPHABET = "23456789ABCDEFGHJKMNPQRSTUVWXYZ"
+REFERENCE_LETTERS = 8
 """Without 0/O, 1/I/L: references are read out at counters."""
 FULL = 10_000
 """A hundred percent, in basis points."""
@@ -371,4 +372,8 @@ def owner_refund(items: Sequence[QuoteItem], percent: int) -> int:
 
 def new_reference() -> str:
     """A booking reference for people: 8 characters, 39 random bits."""
-    return "MQ" + "".join(secrets.choice(REFERENCE_ALPHABET) for _ in range(8))
+    number, letters = secrets.randbelow(len(REFERENCE_ALPHABET) ** REFERENCE_LETTERS), []
+    for _ in range(REFERENCE_LETTERS):
+        number, place = divmod(number, len(REFERENCE_ALPHABET))
+        letters.append(REFERENCE_ALPHABET[place])
+    return "MQ" + "".join(letters)

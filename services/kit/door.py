@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import math
+import random
 import re
 import time
-import uuid
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -20,6 +20,7 @@ from google.protobuf.message import DecodeError, Message
 
 from services.kit.admission import Admission
 from services.kit.call import Anonymous, Call, Caller, ServiceCaller, UserCaller, enter_call
+from services.kit.deadlines import Deadlines
 from services.kit.errors import (
     InvalidArgument,
     Overloaded,
@@ -27,7 +28,7 @@ from services.kit.errors import (
     RequestTooLarge,
     Unauthenticated,
     grpc_code,
-    to_status,
+    status_bytes,
 )
 from services.kit.policies import RpcPolicy
 from services.kit.surprises import as_refusal
@@ -37,6 +38,7 @@ from services.kit.validation import validate
 log = structlog.get_logger()
 
 Context = grpc.aio.ServicerContext[Any, Any]
+ANONYMOUS = Anonymous()
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,128}")
 
 
@@ -54,6 +56,7 @@ class Door:
         self._verifier = verifier
         self._default_deadline_seconds = default_deadline_seconds
         self._admission = Admission(time.monotonic)
+        self._deadlines = Deadlines()
         self._under_way = 0
         self._one_ended = asyncio.Event()
 
@@ -86,7 +89,7 @@ class Door:
                 remaining = context.time_remaining()
                 seconds = longest if remaining is None else min(remaining, longest)
                 entered = self._admission.enter(policy.method, seconds)
-                async with asyncio.timeout(seconds):
+                with self._deadlines.within(seconds):
                     return await behaviour(request, context)
             except Exception as error:
                 await _abort(context, policy.method, error)
@@ -122,16 +125,16 @@ class Door:
         metadata: dict[str, str | bytes] = {key: value for key, value in context.invocation_metadata() or ()}  # noqa: C416
         request_id = _text(metadata, "x-request-id")
         if not REQUEST_ID.fullmatch(request_id):
-            request_id = str(uuid.uuid4())
+            request_id = f"{random.getrandbits(128):032x}"
         context.set_trailing_metadata((("x-request-id", request_id),))
-        trace_id = _text(metadata, "traceparent")[3:35]
-        anonymous = Call(policy.method, request_id, Anonymous(), _peer(metadata, context), trace_id)
-        enter_call(anonymous)
-        if len(raw) > policy.max_request_bytes:
-            raise RequestTooLarge(policy.max_request_bytes)
-        caller = self._authenticate(_text(metadata, "authorization"))
-        if not isinstance(caller, Anonymous):
-            enter_call(Call(policy.method, request_id, caller, anonymous.peer, trace_id))
+        caller: Caller = ANONYMOUS
+        try:
+            if len(raw) > policy.max_request_bytes:
+                raise RequestTooLarge(policy.max_request_bytes)
+            caller = self._authenticate(_text(metadata, "authorization"))
+        finally:  # what the logs tell of a refused call has its ids too
+            trace_id = _text(metadata, "traceparent")[3:35]
+            enter_call(Call(policy.method, request_id, caller, _peer(metadata, context), trace_id))
         authorize(policy, caller)
         try:
             request = policy.request.FromString(raw)
@@ -142,7 +145,7 @@ class Door:
 
     def _authenticate(self, authorization: str) -> Caller:
         if not authorization:
-            return Anonymous()
+            return ANONYMOUS
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise Unauthenticated("the authorization must be a bearer token")
@@ -187,7 +190,7 @@ async def _abort(context: Context, method: str, error: Exception) -> None:
         log.warning("call_not_served", method=method, error=type(error).__name__, detail=str(error)[:300])
     trailing = [
         *(context.trailing_metadata() or ()),
-        ("grpc-status-details-bin", to_status(refusal).SerializeToString()),
+        ("grpc-status-details-bin", status_bytes(refusal)),
     ]
     if refusal.retry_after_seconds is not None:
         trailing.append(("retry-after", str(math.ceil(refusal.retry_after_seconds))))

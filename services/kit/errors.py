@@ -164,6 +164,23 @@ def grpc_code(reason: Reason) -> grpc.StatusCode:
 
 def to_status(refusal: Refusal) -> status_pb2.Status:
     """The refusal as every protocol answers it: ErrorInfo, and BadRequest where fields are named."""
+    return status_pb2.Status.FromString(status_bytes(refusal))
+
+
+def status_bytes(refusal: Refusal) -> bytes:
+    """`to_status`, serialized."""
+    facts = tuple(refusal.metadata.items())
+    return _status_bytes(refusal.reason, refusal.message, facts, refusal.violations, refusal.retry_after_seconds)
+
+
+@functools.lru_cache(maxsize=1_024)  # a crowd is refused for the same reasons again and again
+def _status_bytes(
+    reason: Reason,
+    message: str,
+    facts: Sequence[tuple[str, str]],
+    violations: Sequence[Violation],
+    retry_after_seconds: float | None,
+) -> bytes:
     details: list[any_pb2.Any] = []
 
     def pack(message: error_details_pb2.ErrorInfo | error_details_pb2.BadRequest | error_details_pb2.RetryInfo) -> None:
@@ -171,23 +188,21 @@ def to_status(refusal: Refusal) -> status_pb2.Status:
         packed.Pack(message)
         details.append(packed)
 
-    pack(
-        error_details_pb2.ErrorInfo(reason=reason_name(refusal.reason), domain=DOMAIN, metadata=refusal.metadata),
-    )
-    if refusal.violations:
+    pack(error_details_pb2.ErrorInfo(reason=reason_name(reason), domain=DOMAIN, metadata=dict(facts)))
+    if violations:
         pack(
             error_details_pb2.BadRequest(
                 field_violations=[
                     error_details_pb2.BadRequest.FieldViolation(field=each.field, description=each.description)
-                    for each in refusal.violations
+                    for each in violations
                 ]
             )
         )
-    if refusal.retry_after_seconds is not None:
+    if retry_after_seconds is not None:
         retry = error_details_pb2.RetryInfo()
-        retry.retry_delay.FromMilliseconds(int(refusal.retry_after_seconds * 1000))
+        retry.retry_delay.FromMilliseconds(int(retry_after_seconds * 1000))
         pack(retry)
-    return status_pb2.Status(code=grpc_code(refusal.reason).value[0], message=refusal.message, details=details)
+    return status_pb2.Status(code=grpc_code(reason).value[0], message=message, details=details).SerializeToString()
 
 
 def reason_in(status: status_pb2.Status) -> str:
