@@ -75,7 +75,7 @@ class Pace:
     """
 
     page: int = 500
-    gather_seconds: float = 0.05
+    gather_seconds: float = 0.1
     poll_seconds: float = 1.0
     nap_seconds: float = 0.02
     sweep_seconds: float = 900.0
