@@ -8,10 +8,8 @@ import socket
 import sys
 
 import uvloop
-from granian.constants import Interfaces
-from granian.server.embed import Server
+from aiohttp import web
 from pydantic import ValidationError
-from starlette.routing import Router
 
 from local.provider.api import RazorpayApi
 from local.provider.audit import Audit
@@ -27,12 +25,11 @@ from local.provider.webhook_queue import WebhookQueue
 from local.provider.webhooks import IDLE_S, WebhookSender
 
 BACKLOG = 1024
-MOST_CONNECTIONS = 20_000
-"""Idle ones count. Granian accepts no further one (128 unless told), so a crowd of buyers would wait for each other."""
+"""Connections that wait to be accepted: a crowd of buyers comes at once."""
 
 
-async def serve(settings: ProviderSettings) -> None:
-    """Run until SIGTERM or SIGINT."""
+async def serve(settings: ProviderSettings, listener: socket.socket) -> None:
+    """Run until SIGTERM or SIGINT; requests that are under way then are still answered."""
     clock = SystemClock()
     connection = open_database(settings.database)
     faults = FaultBook(connection, random.Random())  # noqa: S311 (chance, not secrets)
@@ -54,28 +51,22 @@ async def serve(settings: ProviderSettings) -> None:
     api = RazorpayApi(ledger, faults, key_id=settings.key_id, key_secret=settings.key_secret, after_change=after_change)
     checkout = Checkout(ledger, after_change=after_change)
     control = Control(ledger, faults, queue, Audit(connection), after_change=after_change)
-    # Without Starlette's middleware: errors are answered in each endpoint.
-    app = Router(routes=[*api.routes(), *checkout.routes(), *control.routes()])
-    server = Server(
-        app,
-        address=settings.host,
-        port=settings.port,
-        interface=Interfaces.ASGINL,
-        websockets=False,
-        log_enabled=False,
-        backlog=BACKLOG,
-        backpressure=MOST_CONNECTIONS,
-    )
+    app = web.Application()
+    app.add_routes([*api.routes(), *checkout.routes(), *control.routes()])
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
     background = [asyncio.create_task(_settle_refunds(ledger))]
     if sender is not None:
         background.append(asyncio.create_task(sender.run()))
-    loop = asyncio.get_running_loop()
-    for stop in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(stop, server.stop)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await web.SockSite(runner, listener, backlog=BACKLOG).start()
     print(f"provider simulator on http://{settings.listen}, ledger in {settings.database}", flush=True)
     try:
-        await server.serve()
+        await stop.wait()
     finally:
+        await runner.cleanup()
         for task in background:
             task.cancel()
         for task in background:
@@ -92,14 +83,15 @@ async def _settle_refunds(ledger: Ledger) -> None:
         await asyncio.sleep(IDLE_S)
 
 
-def _refuse_taken_port(settings: ProviderSettings) -> None:
-    """Granian's own message is a panic; a person gets a sentence."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((settings.host, settings.port))
-        except OSError as error:
-            sys.exit(f"provider simulator: {settings.listen}: {error.strerror}. Set PROVIDER_LISTEN to another port.")
+def _bind(settings: ProviderSettings) -> socket.socket:
+    """Before the ledger is opened: where the port is taken, so is the ledger, likely."""
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+    except OSError as error:
+        sys.exit(f"provider simulator: {settings.listen}: {error.strerror}. Set PROVIDER_LISTEN to another port.")
+    return listener
 
 
 def main() -> None:
@@ -109,8 +101,7 @@ def main() -> None:
     except ValidationError as error:
         missing = ", ".join(f"PROVIDER_{str(item['loc'][0]).upper()}: {item['msg']}" for item in error.errors())
         sys.exit(f"provider simulator: {missing}")
-    _refuse_taken_port(settings)
-    uvloop.run(serve(settings))
+    uvloop.run(serve(settings, _bind(settings)))
 
 
 if __name__ == "__main__":

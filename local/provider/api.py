@@ -9,10 +9,9 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from aiohttp import web
 
+from local.provider.answers import json_answer
 from local.provider.entities import collection
 from local.provider.errors import ProviderError
 from local.provider.faults import FaultBook
@@ -21,7 +20,7 @@ from local.provider.ledger import Ledger, NewOrder, NewRefund, Window
 _IDEMPOTENCY_KEY = re.compile(r"[A-Za-z0-9_-]{10,}")
 _CURRENCY = re.compile(r"[A-Z]{3}")
 
-Call = Callable[[Request], Awaitable[dict[str, Any]]]
+Call = Callable[[web.Request], Awaitable[dict[str, Any]]]
 
 
 class RazorpayApi:
@@ -35,24 +34,24 @@ class RazorpayApi:
         self._credentials = f"{key_id}:{key_secret}".encode()
         self._after_change = after_change
 
-    def routes(self) -> list[Route]:
-        """What Starlette serves."""
-        table: list[tuple[str, str, Call]] = [
-            ("POST", "/v1/orders", self.create_order),
-            ("GET", "/v1/orders", self.list_orders),
-            ("GET", "/v1/orders/{id}", self.get_order),
-            ("GET", "/v1/orders/{id}/payments", self.list_order_payments),
-            ("GET", "/v1/payments", self.list_payments),
-            ("GET", "/v1/payments/{id}", self.get_payment),
-            ("POST", "/v1/payments/{id}/capture", self.capture),
-            ("POST", "/v1/payments/{id}/refund", self.refund),
-            ("GET", "/v1/payments/{id}/refunds", self.list_payment_refunds),
-            ("GET", "/v1/refunds", self.list_refunds),
-            ("GET", "/v1/refunds/{id}", self.get_refund),
+    def routes(self) -> list[web.RouteDef]:
+        """What aiohttp serves."""
+        table: list[tuple[Callable[..., web.RouteDef], str, Call]] = [
+            (web.post, "/v1/orders", self.create_order),
+            (web.get, "/v1/orders", self.list_orders),
+            (web.get, "/v1/orders/{id}", self.get_order),
+            (web.get, "/v1/orders/{id}/payments", self.list_order_payments),
+            (web.get, "/v1/payments", self.list_payments),
+            (web.get, "/v1/payments/{id}", self.get_payment),
+            (web.post, "/v1/payments/{id}/capture", self.capture),
+            (web.post, "/v1/payments/{id}/refund", self.refund),
+            (web.get, "/v1/payments/{id}/refunds", self.list_payment_refunds),
+            (web.get, "/v1/refunds", self.list_refunds),
+            (web.get, "/v1/refunds/{id}", self.get_refund),
         ]
-        return [Route(path, self._endpoint(call), methods=[method]) for method, path, call in table]
+        return [route(path, self._endpoint(call)) for route, path, call in table]
 
-    async def create_order(self, request: Request) -> dict[str, Any]:
+    async def create_order(self, request: web.Request) -> dict[str, Any]:
         """POST /v1/orders"""
         content = await _json(request)
         currency = content.get("currency")
@@ -70,35 +69,35 @@ class RazorpayApi:
             )
         )
 
-    async def list_orders(self, request: Request) -> dict[str, Any]:
+    async def list_orders(self, request: web.Request) -> dict[str, Any]:
         """GET /v1/orders?receipt="""
-        return collection(self._ledger.orders(_window(request), receipt=request.query_params.get("receipt")))
+        return collection(self._ledger.orders(_window(request), receipt=request.query.get("receipt")))
 
-    async def get_order(self, request: Request) -> dict[str, Any]:
+    async def get_order(self, request: web.Request) -> dict[str, Any]:
         """GET /v1/orders/{id}"""
-        return self._ledger.order(request.path_params["id"])
+        return self._ledger.order(request.match_info["id"])
 
-    async def list_order_payments(self, request: Request) -> dict[str, Any]:
+    async def list_order_payments(self, request: web.Request) -> dict[str, Any]:
         """GET /v1/orders/{id}/payments"""
-        return collection(self._ledger.payments_of_order(request.path_params["id"]))
+        return collection(self._ledger.payments_of_order(request.match_info["id"]))
 
-    async def list_payments(self, request: Request) -> dict[str, Any]:
+    async def list_payments(self, request: web.Request) -> dict[str, Any]:
         """GET /v1/payments?from=&to="""
         return collection(self._ledger.payments(_window(request)))
 
-    async def get_payment(self, request: Request) -> dict[str, Any]:
+    async def get_payment(self, request: web.Request) -> dict[str, Any]:
         """GET /v1/payments/{id}"""
-        return self._ledger.payment(request.path_params["id"])
+        return self._ledger.payment(request.match_info["id"])
 
-    async def capture(self, request: Request) -> dict[str, Any]:
+    async def capture(self, request: web.Request) -> dict[str, Any]:
         """POST /v1/payments/{id}/capture"""
         content = await _json(request)
         currency = content.get("currency", "INR")
         return self._ledger.capture(
-            request.path_params["id"], amount=_amount(content.get("amount")), currency=str(currency)
+            request.match_info["id"], amount=_amount(content.get("amount")), currency=str(currency)
         )
 
-    async def refund(self, request: Request) -> dict[str, Any]:
+    async def refund(self, request: web.Request) -> dict[str, Any]:
         """POST /v1/payments/{id}/refund; https://razorpay.com/docs/api/refunds/normal-refunds-idempotent"""
         content = await _json(request)
         key = request.headers.get("x-refund-idempotency")
@@ -106,7 +105,7 @@ class RazorpayApi:
             raise ProviderError("The idempotency key must have at least 10 letters, digits, hyphens or underscores")
         return self._ledger.refund(
             NewRefund(
-                payment_id=request.path_params["id"],
+                payment_id=request.match_info["id"],
                 amount=None if content.get("amount") is None else _amount(content["amount"]),
                 receipt=_receipt(content.get("receipt")),
                 notes=_notes(content.get("notes")),
@@ -114,22 +113,24 @@ class RazorpayApi:
             )
         )
 
-    async def list_payment_refunds(self, request: Request) -> dict[str, Any]:
+    async def list_payment_refunds(self, request: web.Request) -> dict[str, Any]:
         """GET /v1/payments/{id}/refunds"""
-        return collection(self._ledger.refunds(_window(request), payment_id=request.path_params["id"]))
+        return collection(self._ledger.refunds(_window(request), payment_id=request.match_info["id"]))
 
-    async def list_refunds(self, request: Request) -> dict[str, Any]:
+    async def list_refunds(self, request: web.Request) -> dict[str, Any]:
         """GET /v1/refunds?from=&to="""
         return collection(self._ledger.refunds(_window(request)))
 
-    async def get_refund(self, request: Request) -> dict[str, Any]:
+    async def get_refund(self, request: web.Request) -> dict[str, Any]:
         """GET /v1/refunds/{id}"""
-        return self._ledger.refund_by_id(request.path_params["id"])
+        return self._ledger.refund_by_id(request.match_info["id"])
 
-    def _endpoint(self, call: Call) -> Callable[[Request], Awaitable[Response]]:
-        async def endpoint(request: Request) -> Response:
+    def _endpoint(self, call: Call) -> Callable[[web.Request], Awaitable[web.Response]]:
+        async def endpoint(request: web.Request) -> web.Response:
             try:
                 self._authenticate(request)
+                # Now, as a client that hangs up takes its body along, and its call counts all the same.
+                await request.read()
                 faults = self._faults.current
                 if faults.api_latency_ms:
                     await asyncio.sleep(faults.api_latency_ms / 1000)
@@ -140,12 +141,12 @@ class RazorpayApi:
                 if self._faults.happens(faults.api_lost_answer_percent):
                     raise ProviderError("We are facing some trouble completing your request.", status=500)
             except ProviderError as error:
-                return JSONResponse(error.body(), status_code=error.status)
-            return JSONResponse(answer)
+                return json_answer(error.body(), status=error.status)
+            return json_answer(answer)
 
         return endpoint
 
-    def _authenticate(self, request: Request) -> None:
+    def _authenticate(self, request: web.Request) -> None:
         scheme, _, encoded = request.headers.get("authorization", "").partition(" ")
         try:
             given = base64.b64decode(encoded, validate=True)
@@ -155,8 +156,8 @@ class RazorpayApi:
             raise ProviderError("Authentication failed", status=401)
 
 
-async def _json(request: Request) -> dict[str, Any]:
-    body = await request.body()
+async def _json(request: web.Request) -> dict[str, Any]:
+    body = await request.read()
     if not body:
         return {}
     try:
@@ -195,8 +196,8 @@ def _notes(value: object) -> dict[str, str]:
     return {str(name): str(note) for name, note in value.items()}
 
 
-def _window(request: Request) -> Window:
-    given = request.query_params
+def _window(request: web.Request) -> Window:
+    given = request.query
     try:
         window = Window(
             since=int(given.get("from", "0")),

@@ -3,11 +3,9 @@
 from collections.abc import Callable
 from html import escape
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
-from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
-from starlette.routing import Route
+from aiohttp import web
 
 from local.provider.errors import UnknownIdError
 from local.provider.ledger import Ledger, Method, Outcome
@@ -23,6 +21,8 @@ _SECURITY_HEADERS = {
     "cache-control": "no-store",
     "referrer-policy": "no-referrer",
 }
+# Stays as it is in a `location`; whatever else isn't a letter or a digit (the end of a line!) is escaped.
+_URL_PUNCTUATION = ":/%#?=@[]!$&'()*+,;"
 _PAGE = """<!doctype html>
 <html lang="en">
 <head>
@@ -65,26 +65,26 @@ class Checkout:
         self._ledger = ledger
         self._after_change = after_change
 
-    def routes(self) -> list[Route]:
-        """What Starlette serves."""
+    def routes(self) -> list[web.RouteDef]:
+        """What aiohttp serves."""
         return [
-            Route("/checkout/{order_id}", self.show, methods=["GET"]),
-            Route("/checkout/{order_id}", self.pay, methods=["POST"]),
+            web.get("/checkout/{order_id}", self.show),
+            web.post("/checkout/{order_id}", self.pay),
         ]
 
-    async def show(self, request: Request) -> Response:
+    async def show(self, request: web.Request) -> web.Response:
         """The page with its two buttons."""
         try:
-            order = self._ledger.order(request.path_params["order_id"])
+            order = self._ledger.order(request.match_info["order_id"])
         except UnknownIdError:
             return _not_found()
-        given = request.query_params
+        given = request.query
         return _page(order, _method(given.get("method", "")), _return_url(given.get("return_url", "")))
 
-    async def pay(self, request: Request) -> Response:
+    async def pay(self, request: web.Request) -> web.Response:
         """What a button does; a form with `outcome`, and `method` and `return_url` where wanted."""
-        form = {name: values[-1] for name, values in parse_qs((await request.body()).decode(errors="replace")).items()}
-        given = {**request.query_params, **form}
+        form = {name: values[-1] for name, values in parse_qs((await request.read()).decode(errors="replace")).items()}
+        given = dict(request.query.items()) | form
         method = _method(given.get("method", ""))
         return_url = _return_url(given.get("return_url", ""))
         try:
@@ -92,16 +92,17 @@ class Checkout:
         except ValueError:
             return _notice("What should happen?", "The form must say outcome=success or outcome=failure.", status=400)
         try:
-            payment = self._ledger.pay(request.path_params["order_id"], outcome, method=method)
+            payment = self._ledger.pay(request.match_info["order_id"], outcome, method=method)
         except UnknownIdError:
             return _not_found()
         self._after_change()
         if outcome is Outcome.FAILURE:
-            order = self._ledger.order(request.path_params["order_id"])
+            order = self._ledger.order(request.match_info["order_id"])
             return _page(order, method, return_url, failure=payment["error_description"])
         if return_url:
             # 303: the browser goes on with a GET.
-            return RedirectResponse(return_url, status_code=303, headers=_SECURITY_HEADERS)
+            location = quote(return_url, safe=_URL_PUNCTUATION)
+            return web.Response(status=303, headers={**_SECURITY_HEADERS, "location": location})
         paid = f"{_money(payment)} by {_METHOD_NAMES[method]}. You can close this page."
         return _notice("Paid", paid, css_class="good")
 
@@ -123,7 +124,7 @@ def _money(entity: dict[str, Any]) -> str:
     return f"{entity['currency']} {entity['amount'] / 100:,.2f}"
 
 
-def _page(order: dict[str, Any], method: Method, return_url: str, *, failure: str | None = None) -> HTMLResponse:
+def _page(order: dict[str, Any], method: Method, return_url: str, *, failure: str | None = None) -> web.Response:
     lines = []
     if failure:
         lines.append(f'<p class="notice bad" role="alert">{escape(failure)}</p>')
@@ -141,14 +142,17 @@ def _page(order: dict[str, Any], method: Method, return_url: str, *, failure: st
     lines.append('<button class="pay" name="outcome" value="success">Pay</button>')
     lines.append('<button class="fail" name="outcome" value="failure">Let the payment fail</button>')
     lines.append("</form>")
-    return HTMLResponse(_PAGE.format(title="Checkout", body="\n".join(lines)), headers=_SECURITY_HEADERS)
+    return _html(_PAGE.format(title="Checkout", body="\n".join(lines)))
 
 
-def _notice(title: str, text: str, *, css_class: str = "bad", status: int = 200) -> HTMLResponse:
+def _notice(title: str, text: str, *, css_class: str = "bad", status: int = 200) -> web.Response:
     body = f'<h1>{escape(title)}</h1><p class="notice {css_class}" role="status">{escape(text)}</p>'
-    page = _PAGE.format(title=escape(title), body=body)
-    return HTMLResponse(page, status_code=status, headers=_SECURITY_HEADERS)
+    return _html(_PAGE.format(title=escape(title), body=body), status=status)
 
 
-def _not_found() -> HTMLResponse:
+def _not_found() -> web.Response:
     return _notice("No such order", "The address is wrong, or the simulator's ledger was wiped.", status=404)
+
+
+def _html(page: str, *, status: int = 200) -> web.Response:
+    return web.Response(text=page, status=status, content_type="text/html", headers=_SECURITY_HEADERS)

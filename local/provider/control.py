@@ -4,11 +4,10 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
+from local.provider.answers import json_answer
 from local.provider.audit import Audit
 from local.provider.errors import ProviderError
 from local.provider.faults import FaultBook, Faults
@@ -51,42 +50,43 @@ class Control:
         self._audit = audit
         self._after_change = after_change
 
-    def routes(self) -> list[Route]:
-        """What Starlette serves."""
+    def routes(self) -> list[web.RouteDef]:
+        """What aiohttp serves."""
         return [
-            Route("/control/health", _answer(self.health), methods=["GET"]),
-            Route("/control/faults", _answer(self.get_faults), methods=["GET"]),
-            Route("/control/faults", _answer(self.set_faults), methods=["PUT", "POST"]),
-            Route("/control/webhook-secret", _answer(self.rotate_secret), methods=["POST"]),
-            Route("/control/pay/{order_id}", _answer(self.pay), methods=["POST"]),
-            Route("/control/ledger", _answer(self.everything), methods=["GET"]),
-            Route("/control/ledger/summary", _answer(self.summary), methods=["GET"]),
+            web.get("/control/health", _answer(self.health)),
+            web.get("/control/faults", _answer(self.get_faults)),
+            web.put("/control/faults", _answer(self.set_faults)),
+            web.post("/control/faults", _answer(self.set_faults)),
+            web.post("/control/webhook-secret", _answer(self.rotate_secret)),
+            web.post("/control/pay/{order_id}", _answer(self.pay)),
+            web.get("/control/ledger", _answer(self.everything)),
+            web.get("/control/ledger/summary", _answer(self.summary)),
         ]
 
-    async def health(self, request: Request) -> dict[str, Any]:
+    async def health(self, request: web.Request) -> dict[str, Any]:
         """It is up."""
         return {"status": "ok"}
 
-    async def get_faults(self, request: Request) -> dict[str, Any]:
+    async def get_faults(self, request: web.Request) -> dict[str, Any]:
         """The faults in force."""
         return self._faults.current.model_dump()
 
-    async def set_faults(self, request: Request) -> dict[str, Any]:
+    async def set_faults(self, request: web.Request) -> dict[str, Any]:
         """Exactly these faults from now on: what isn't named is off."""
-        self._faults.change(Faults.model_validate_json(await request.body() or b"{}"))
+        self._faults.change(Faults.model_validate_json(await request.read() or b"{}"))
         return self._faults.current.model_dump()
 
-    async def rotate_secret(self, request: Request) -> dict[str, Any]:
+    async def rotate_secret(self, request: web.Request) -> dict[str, Any]:
         """Sign later events with another secret."""
-        self._queue.rotate_secret(Secret.model_validate_json(await request.body()).secret)
+        self._queue.rotate_secret(Secret.model_validate_json(await request.read()).secret)
         return {}
 
-    async def pay(self, request: Request) -> dict[str, Any]:
+    async def pay(self, request: web.Request) -> dict[str, Any]:
         """Does what the checkout's buttons do, for programs."""
-        wish = Pay.model_validate_json(await request.body() or b"{}")
+        wish = Pay.model_validate_json(await request.read() or b"{}")
         payments = [
             self._ledger.pay(
-                request.path_params["order_id"],
+                request.match_info["order_id"],
                 wish.outcome,
                 method=wish.method,
                 amount=wish.amount,
@@ -97,24 +97,24 @@ class Control:
         self._after_change()
         return {"payments": payments}
 
-    async def everything(self, request: Request) -> dict[str, Any]:
+    async def everything(self, request: web.Request) -> dict[str, Any]:
         """All orders, payments and refunds."""
         return self._audit.everything()
 
-    async def summary(self, request: Request) -> dict[str, Any]:
+    async def summary(self, request: web.Request) -> dict[str, Any]:
         """Counts and sums, and what became of the webhooks."""
         return {**self._audit.summary(), "webhooks": self._queue.counts()}
 
 
 def _answer(
-    call: Callable[[Request], Awaitable[dict[str, Any]]],
-) -> Callable[[Request], Awaitable[Response]]:
-    async def endpoint(request: Request) -> Response:
+    call: Callable[[web.Request], Awaitable[dict[str, Any]]],
+) -> Callable[[web.Request], Awaitable[web.Response]]:
+    async def endpoint(request: web.Request) -> web.Response:
         try:
-            return JSONResponse(await call(request))
+            return json_answer(await call(request))
         except ValidationError as error:
-            return JSONResponse({"errors": json.loads(error.json(include_url=False))}, status_code=400)
+            return json_answer({"errors": json.loads(error.json(include_url=False))}, status=400)
         except ProviderError as error:
-            return JSONResponse(error.body(), status_code=error.status)
+            return json_answer(error.body(), status=error.status)
 
     return endpoint

@@ -8,6 +8,7 @@ import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import httpx
 import pytest
 from provider_process import SECRET, Merchant, Simulator, free_port, merchant_on, running
 
@@ -150,6 +151,24 @@ async def test_the_api_fails_and_loses_answers_on_demand(simulator: Simulator) -
     assert (await simulator.http.post("/v1/orders", json=wish)).status_code == 500
     await simulator.faults()
     assert (await simulator.http.get("/v1/orders", params={"receipt": "lost"})).json()["count"] == 1
+
+
+async def test_a_call_counts_though_its_client_hangs_up_before_a_slow_answer(simulator: Simulator) -> None:
+    await simulator.faults(api_latency_ms=300)
+    with pytest.raises(httpx.ReadTimeout):
+        await simulator.http.post("/v1/orders", json={"amount": 50_000, "currency": "INR"}, timeout=0.1)
+    async with asyncio.timeout(5):
+        while (await simulator.http.get("/control/ledger/summary")).json()["orders"] == 0:
+            await asyncio.sleep(0.05)
+
+
+async def test_a_stop_waits_for_the_answers_under_way(simulator: Simulator) -> None:
+    await simulator.faults(api_latency_ms=1000)
+    order = asyncio.create_task(simulator.order())
+    await asyncio.sleep(0.4)
+    simulator.process.send_signal(signal.SIGINT)
+    assert (await order)["status"] == "created"
+    assert simulator.process.wait(5) == 0
 
 
 async def test_a_rotated_secret_signs_later_events_only(simulator: Simulator, merchant: Merchant) -> None:
