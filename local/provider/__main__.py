@@ -26,10 +26,12 @@ from local.provider.webhooks import IDLE_S, WebhookSender
 
 BACKLOG = 1024
 """Connections that wait to be accepted: a crowd of buyers comes at once."""
+LAST_ANSWERS_S = 5.0
+"""How long a stop waits for requests that are under way; whoever started us waits twice as long."""
 
 
 async def serve(settings: ProviderSettings, listener: socket.socket) -> None:
-    """Run until SIGTERM or SIGINT; requests that are under way then are still answered."""
+    """Run until SIGTERM or SIGINT; requests that are under way then are still answered, within `LAST_ANSWERS_S`."""
     clock = SystemClock()
     connection = open_database(settings.database)
     faults = FaultBook(connection, random.Random())  # noqa: S311 (chance, not secrets)
@@ -53,7 +55,7 @@ async def serve(settings: ProviderSettings, listener: socket.socket) -> None:
     control = Control(ledger, faults, queue, Audit(connection), after_change=after_change)
     app = web.Application()
     app.add_routes([*api.routes(), *checkout.routes(), *control.routes()])
-    runner = web.AppRunner(app, access_log=None)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=LAST_ANSWERS_S)
     await runner.setup()
     background = [asyncio.create_task(_settle_refunds(ledger))]
     if sender is not None:
@@ -84,11 +86,12 @@ async def _settle_refunds(ledger: Ledger) -> None:
 
 
 def _bind(settings: ProviderSettings) -> socket.socket:
-    """Before the ledger is opened: where the port is taken, so is the ledger, likely."""
+    """Take the port, before the ledger is opened: where the one is another's, so is the other, likely."""
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((settings.host, settings.port))
+        listener.listen(BACKLOG)  # only this says whether another one listens
     except OSError as error:
         sys.exit(f"provider simulator: {settings.listen}: {error.strerror}. Set PROVIDER_LISTEN to another port.")
     return listener

@@ -19,8 +19,8 @@ from services.kit.errors import InvalidArgument, NotFound, Refusal
 
 MOST_SEATS_A_HOLD = 10
 REFERENCE_ALPHABET = "23456789ABCDEFGHJKMNPQRSTUVWXYZ"
-REFERENCE_LETTERS = 8
 """Without 0/O, 1/I/L: references are read out at counters."""
+REFERENCE_LETTERS = 8
 FULL = 10_000
 """A hundred percent, in basis points."""
 
@@ -371,8 +371,9 @@ def owner_refund(items: Sequence[QuoteItem], percent: int) -> int:
 
 
 def new_reference() -> str:
-    """A booking reference for people: 8 characters, 39 random bits."""
-    number, letters = secrets.randbelow(len(REFERENCE_ALPHABET) ** REFERENCE_LETTERS), []
+    """A booking reference for people: MQ and 8 characters of 39 random bits, drawn at once."""
+    letters = []
+    number = secrets.randbelow(len(REFERENCE_ALPHABET) ** REFERENCE_LETTERS)
     for _ in range(REFERENCE_LETTERS):
         number, place = divmod(number, len(REFERENCE_ALPHABET))
         letters.append(REFERENCE_ALPHABET[place])

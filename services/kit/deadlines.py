@@ -3,62 +3,79 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from types import TracebackType
 
 TICK_SECONDS = 0.05
-"""How late a call may be ended."""
+"""How late a call may be ended by a loop that is free."""
 
 
 class Deadlines:
     """The deadlines of the calls that a process has under way."""
 
     def __init__(self) -> None:
-        self._running: set[Deadline] = set()
+        self._under_way: set[Deadline] = set()
         self._ticking = False
 
     def within(self, seconds: float) -> Deadline:
-        """For ``with``: what the task does inside ends with TimeoutError when it takes ``TICK_SECONDS`` longer."""
+        """For ``with``: what the task does inside ends with TimeoutError after so long, up to ``TICK_SECONDS`` late."""
         return Deadline(self, asyncio.get_running_loop().time() + seconds)
 
-    def begin(self, deadline: Deadline) -> None:
-        self._running.add(deadline)
+    def add(self, deadline: Deadline) -> None:
+        """Watch it."""
+        self._under_way.add(deadline)
         if not self._ticking:
-            self._ticking = True
-            asyncio.get_running_loop().call_later(TICK_SECONDS, self._tick)
+            self._tick_later()
 
-    def end(self, deadline: Deadline) -> None:
-        self._running.remove(deadline)
+    def remove(self, deadline: Deadline) -> None:
+        """Watch it no more."""
+        self._under_way.remove(deadline)
+
+    def _tick_later(self) -> None:
+        self._ticking = True
+        # Not in the caller's context: the clock belongs to no single call.
+        asyncio.get_running_loop().call_later(TICK_SECONDS, self._tick, context=contextvars.Context())
 
     def _tick(self) -> None:
-        loop = asyncio.get_running_loop()
-        for deadline in [each for each in self._running if each.at <= loop.time()]:
+        self._ticking = False
+        if not self._under_way:
+            return
+        self._tick_later()
+        now = asyncio.get_running_loop().time()
+        for deadline in [each for each in self._under_way if each.at <= now]:
             deadline.expire()
-        self._ticking = bool(self._running)
-        if self._ticking:
-            loop.call_later(TICK_SECONDS, self._tick)
 
 
 class Deadline:
     """Like ``asyncio.timeout``, without a timer. ``at`` is by the loop's clock."""
 
-    __slots__ = ("_all", "_expired", "_task", "at")
+    __slots__ = ("_cancelled", "_deadlines", "_expired", "_task", "at")
 
-    def __init__(self, all_of_them: Deadlines, at: float) -> None:
-        self._all = all_of_them
+    def __init__(self, deadlines: Deadlines, at: float) -> None:
+        self._deadlines = deadlines
         self._task: asyncio.Task[object] | None = None
+        self._cancelled = 0
         self._expired = False
         self.at = at
 
     def __enter__(self) -> None:
-        self._task = asyncio.current_task()
-        self._all.begin(self)
+        self._task = task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("only what a task does can have a deadline")
+        self._cancelled = task.cancelling()
+        self._deadlines.add(self)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._all.end(self)
+        self._deadlines.remove(self)
         # Who was cancelled by somebody else as well (its caller went away) stays cancelled.
-        if self._expired and self._task is not None and not self._task.uncancel() and kind is asyncio.CancelledError:
+        if (
+            self._expired
+            and self._task is not None
+            and self._task.uncancel() <= self._cancelled
+            and kind is asyncio.CancelledError
+        ):
             raise TimeoutError from error
 
     def expire(self) -> None:

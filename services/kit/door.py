@@ -20,7 +20,7 @@ from google.protobuf.message import DecodeError, Message
 
 from services.kit.admission import Admission
 from services.kit.call import Anonymous, Call, Caller, ServiceCaller, UserCaller, enter_call
-from services.kit.deadlines import Deadlines
+from services.kit.deadlines import TICK_SECONDS, Deadlines
 from services.kit.errors import (
     InvalidArgument,
     Overloaded,
@@ -89,7 +89,8 @@ class Door:
                 remaining = context.time_remaining()
                 seconds = longest if remaining is None else min(remaining, longest)
                 entered = self._admission.enter(policy.method, seconds)
-                with self._deadlines.within(seconds):
+                # A caller's own time is also gRPC's, which would end the call without a word.
+                with self._deadlines.within(longest if remaining is None else min(remaining - TICK_SECONDS, longest)):
                     return await behaviour(request, context)
             except Exception as error:
                 await _abort(context, policy.method, error)
@@ -132,7 +133,7 @@ class Door:
             if len(raw) > policy.max_request_bytes:
                 raise RequestTooLarge(policy.max_request_bytes)
             caller = self._authenticate(_text(metadata, "authorization"))
-        finally:  # what the logs tell of a refused call has its ids too
+        finally:  # also when it is refused, so that its log lines carry its ids
             trace_id = _text(metadata, "traceparent")[3:35]
             enter_call(Call(policy.method, request_id, caller, _peer(metadata, context), trace_id))
         authorize(policy, caller)

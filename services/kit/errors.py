@@ -168,17 +168,21 @@ def to_status(refusal: Refusal) -> status_pb2.Status:
 
 
 def status_bytes(refusal: Refusal) -> bytes:
-    """`to_status`, serialized."""
+    """`to_status`, serialized. A crowd is refused for the same reasons again and again, so the last ones are kept.
+
+    Not those that name fields: they are long, and everybody's own.
+    """
     facts = tuple(refusal.metadata.items())
-    return _status_bytes(refusal.reason, refusal.message, facts, refusal.violations, refusal.retry_after_seconds)
+    made = _status_bytes.__wrapped__ if refusal.violations else _status_bytes
+    return made(refusal.reason, refusal.message, facts, refusal.violations, refusal.retry_after_seconds)
 
 
-@functools.lru_cache(maxsize=1_024)  # a crowd is refused for the same reasons again and again
+@functools.lru_cache(maxsize=1_024)
 def _status_bytes(
     reason: Reason,
     message: str,
-    facts: Sequence[tuple[str, str]],
-    violations: Sequence[Violation],
+    facts: tuple[tuple[str, str], ...],
+    violations: tuple[Violation, ...],
     retry_after_seconds: float | None,
 ) -> bytes:
     details: list[any_pb2.Any] = []

@@ -126,7 +126,9 @@ async def get_payment(payment_id: UUID, caller: UserCaller, *, pool: Pool) -> Pa
     Raises:
         NotFound: there is none, or it is another user's.
     """
-    async with pool.connection() as connection:
+    async with pool.connection() as connection, connection.transaction():
+        # One moment for all that is read: else a refund that ends in between has gone through, and its payment not.
+        await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         view = await _view(connection, payment_id)
     if view is None or not (view.payment.user_id == UUID(caller.user_id) or "admin" in caller.roles):
         raise NotFound("there is no such payment")

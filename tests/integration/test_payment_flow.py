@@ -15,7 +15,10 @@ from provider_process import SECRET
 from service_harness import reason
 
 from marquee.payment import v1 as payment_v1
-from services.payment.domain import automatic_refund_id
+from services.kit.database import Connection
+from services.payment import usecases
+from services.payment.domain import Refund, automatic_refund_id
+from services.payment.store.refunds import refunds_of_payment
 
 CREATED, CAPTURED, REFUNDED, PARTLY, FAILED = (
     payment_v1.PAYMENT_STATUS_CREATED,
@@ -24,6 +27,7 @@ CREATED, CAPTURED, REFUNDED, PARTLY, FAILED = (
     payment_v1.PAYMENT_STATUS_PARTIALLY_REFUNDED,
     payment_v1.PAYMENT_STATUS_FAILED,
 )
+REQUESTED, PROCESSED = payment_v1.REFUND_STATUS_REQUESTED, payment_v1.REFUND_STATUS_PROCESSED
 
 
 @pytest.fixture
@@ -223,6 +227,32 @@ async def test_an_administrator_pays_back_in_parts_but_never_too_much(stack: Pay
     with pytest.raises(grpc.aio.AioRpcError) as left:
         await stack.refund(payment.payment_id, 1)
     assert reason(left.value) == "PAYMENT_NOT_REFUNDABLE"
+
+
+async def test_a_payment_and_its_refunds_are_told_as_of_one_moment(
+    stack: PaymentStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    payment = await stack.initiate()
+    await stack.simulator.pay(payment.provider_order_id)
+    await stack.reaches(payment.payment_id, CAPTURED)
+    await stack.refund(payment.payment_id)
+    await stack.reaches(payment.payment_id, REFUNDED)
+    await stack.webhooks_settled()
+    of_this = f"WHERE payment_id = '{payment.payment_id}'"
+    await stack.change(f"UPDATE payments SET status = 'CAPTURED' {of_this}")
+    await stack.change(f"UPDATE refunds SET status = 'PENDING', next_try_at = 'infinity' {of_this}")
+
+    async def refunds_just_after_they_ended(connection: Connection, payment_id: uuid.UUID) -> list[Refund]:
+        await stack.change(
+            f"UPDATE payments SET status = 'REFUNDED' {of_this}; UPDATE refunds SET status = 'PROCESSED' {of_this}"
+        )
+        return await refunds_of_payment(connection, payment_id)
+
+    monkeypatch.setattr(usecases, "refunds_of_payment", refunds_just_after_they_ended)
+    told = await stack.status(payment.payment_id)
+    assert (told.status, told.refunds[0].status, told.refunded.units) == (CAPTURED, REQUESTED, 0)
+    told = await stack.status(payment.payment_id)
+    assert (told.status, told.refunds[0].status, told.refunded.units) == (REFUNDED, PROCESSED, 500)
 
 
 async def test_only_an_administrator_pays_back(stack: PaymentStack) -> None:

@@ -156,16 +156,18 @@ async def test_the_api_fails_and_loses_answers_on_demand(simulator: Simulator) -
 async def test_a_call_counts_though_its_client_hangs_up_before_a_slow_answer(simulator: Simulator) -> None:
     await simulator.faults(api_latency_ms=300)
     with pytest.raises(httpx.ReadTimeout):
-        await simulator.http.post("/v1/orders", json={"amount": 50_000, "currency": "INR"}, timeout=0.1)
+        await simulator.http.post(
+            "/v1/orders", json={"amount": 50_000, "currency": "INR"}, timeout=httpx.Timeout(5, read=0.1)
+        )
     async with asyncio.timeout(5):
         while (await simulator.http.get("/control/ledger/summary")).json()["orders"] == 0:
             await asyncio.sleep(0.05)
 
 
 async def test_a_stop_waits_for_the_answers_under_way(simulator: Simulator) -> None:
-    await simulator.faults(api_latency_ms=1000)
+    await simulator.faults(api_latency_ms=2000)
     order = asyncio.create_task(simulator.order())
-    await asyncio.sleep(0.4)
+    await asyncio.sleep(1)
     simulator.process.send_signal(signal.SIGINT)
     assert (await order)["status"] == "created"
     assert simulator.process.wait(5) == 0
