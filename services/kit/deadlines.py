@@ -7,7 +7,8 @@ import contextvars
 from types import TracebackType
 
 TICK_SECONDS = 0.05
-"""How late a call may be ended by a loop that is free."""
+"""How early a call may be ended. Never late, while the loop is free: a caller's own time is also gRPC's, which would
+end the call without a word of ours."""
 
 
 class Deadlines:
@@ -18,8 +19,8 @@ class Deadlines:
         self._ticking = False
 
     def within(self, seconds: float) -> Deadline:
-        """For ``with``: what the task does inside ends with TimeoutError after so long, up to ``TICK_SECONDS`` late."""
-        return Deadline(self, asyncio.get_running_loop().time() + seconds)
+        """For ``with``: what takes longer inside ends with TimeoutError, up to ``TICK_SECONDS`` before its time."""
+        return Deadline(self, asyncio.get_running_loop().time() + seconds - TICK_SECONDS)
 
     def add(self, deadline: Deadline) -> None:
         """Watch it."""

@@ -20,7 +20,7 @@ from google.protobuf.message import DecodeError, Message
 
 from services.kit.admission import Admission
 from services.kit.call import Anonymous, Call, Caller, ServiceCaller, UserCaller, enter_call
-from services.kit.deadlines import TICK_SECONDS, Deadlines
+from services.kit.deadlines import Deadlines
 from services.kit.errors import (
     InvalidArgument,
     Overloaded,
@@ -89,8 +89,7 @@ class Door:
                 remaining = context.time_remaining()
                 seconds = longest if remaining is None else min(remaining, longest)
                 entered = self._admission.enter(policy.method, seconds)
-                # A caller's own time is also gRPC's, which would end the call without a word.
-                with self._deadlines.within(longest if remaining is None else min(remaining - TICK_SECONDS, longest)):
+                with self._deadlines.within(seconds):
                     return await behaviour(request, context)
             except Exception as error:
                 await _abort(context, policy.method, error)
