@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from gateway.contracts import Rpc
+from gateway.contracts import HttpRule, Rpc
 
 FILTER = "envoy.filters.http.adaptive_concurrency"
 REACHED = "reached_concurrency_limit"
@@ -20,14 +20,9 @@ PERCENTILE = 90
 """Whose latency is compared with the target: of 100 calls, the one that 90 are faster than."""
 UPDATE_SECONDS = 0.1
 
+_VARIABLE = "\0"
+"""Stands for a variable in a path, as no path has it."""
 _FILTERS = "type.googleapis.com/envoy.extensions.filters.http"
-_PATH = {
-    "name": "path",
-    "typed_config": {
-        "@type": "type.googleapis.com/envoy.type.matcher.v3.HttpRequestHeaderMatchInput",
-        "header_name": ":path",
-    },
-}
 _SKIP = {
     "name": "skip",
     "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.common.matcher.action.v3.SkipFilter"},
@@ -45,6 +40,14 @@ def limits(base: Mapping[str, dict[str, Any]], rpcs: tuple[Rpc, ...]) -> dict[st
         UnknownRpcError: a limit names an RPC that is not there, is a stream or belongs to another service.
     """
     return {f"admission_{name}": _limit(name, limit, named(limit["rpcs"], rpcs)) for name, limit in base.items()}
+
+
+def filters_without(base: Mapping[str, dict[str, Any]], rpcs: tuple[Rpc, ...]) -> dict[str, tuple[str, ...]]:
+    """The filters of the limits that each RPC does not have, by its path."""
+    return {
+        rpc.path: tuple(f"admission.{name}" for name, limit in base.items() if rpc not in named(limit["rpcs"], rpcs))
+        for rpc in rpcs
+    }
 
 
 def named(names: Iterable[str], rpcs: tuple[Rpc, ...]) -> tuple[Rpc, ...]:
@@ -78,9 +81,8 @@ def _limit(name: str, limit: Mapping[str, Any], rpcs: tuple[Rpc, ...]) -> dict[s
     return {
         "@type": "type.googleapis.com/envoy.extensions.common.matching.v3.ExtensionWithMatcher",
         "extension_config": {"name": FILTER, "typed_config": _controller(limit)},
-        # By path and not by route: the transcoder has made REST's the RPC's by now, but which filters a request
-        # passes is settled by the route that it had when it came.
-        "xds_matcher": {"matcher_list": {"matchers": [_skip_all_but([rpc.path for rpc in rpcs])]}},
+        # By path and not by route: the route that REST came with is the same for all of it.
+        "xds_matcher": {"matcher_list": {"matchers": [_skip_all_but(rpcs)]}},
     }
 
 
@@ -103,7 +105,22 @@ def _controller(limit: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _skip_all_but(paths: list[str]) -> dict[str, Any]:
-    each = [{"single_predicate": {"input": _PATH, "value_match": {"exact": path}}} for path in paths]
-    among = each[0] if len(each) == 1 else {"or_matcher": {"predicate": each}}
-    return {"predicate": {"not_matcher": among}, "on_match": {"action": _SKIP}}
+def _skip_all_but(rpcs: tuple[Rpc, ...]) -> dict[str, Any]:
+    among = [
+        *(_header(":path", {"exact": rpc.path}) for rpc in rpcs),
+        *(_rest(rule) for rpc in rpcs for rule in rpc.http_rules),
+    ]
+    return {"predicate": {"not_matcher": {"or_matcher": {"predicate": among}}}, "on_match": {"action": _SKIP}}
+
+
+def _rest(rule: HttpRule) -> dict[str, Any]:
+    """A REST call, before it is transcoded. The transcoder takes slashes at the end too, and one for a verb's colon."""
+    path = rule.pattern(_VARIABLE).replace(":", "[:/]").replace(_VARIABLE, "[^/:]+") + "/*([?].*)?"
+    method = _header(":method", {"exact": rule.method})
+    return {"and_matcher": {"predicate": [method, _header(":path", {"safe_regex": {"google_re2": {}, "regex": path}})]}}
+
+
+def _header(name: str, value: dict[str, Any]) -> dict[str, Any]:
+    kind = "type.googleapis.com/envoy.type.matcher.v3.HttpRequestHeaderMatchInput"
+    asked = {"name": "header", "typed_config": {"@type": kind, "header_name": name}}
+    return {"single_predicate": {"input": asked, "value_match": value}}

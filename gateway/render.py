@@ -116,7 +116,9 @@ def render(settings: Settings, contracts: Contracts, *, base: Path = BASE) -> Ed
     values["connection_manager"] = fill(edge["connection_manager"], values)
     cors = fill(edge["cors"], values) if settings.cors_origins else None
     urgent = admission.named(edge["urgent"], rpcs)
-    host = routes.virtual_host(rpcs, urgent=urgent, limits=limits, cors=cors, site=settings.site is not None)
+    without = admission.filters_without(edge["admission"], rpcs)
+    site = settings.site is not None
+    host = routes.virtual_host(rpcs, urgent=urgent, without=without, limits=limits, cors=cors, site=site)
     return Edge(
         bootstrap=fill(edge["bootstrap"], values),
         listener=fill(edge["listener"], values),

@@ -100,8 +100,38 @@ async def test_the_log_tells_which_limit_it_was_now_and_then(crowded: World) -> 
     async with asyncio.timeout(10):
         while not (refused := [line for line in crowded.edge.log_lines() if line["details"] == admission.REACHED]):
             await asyncio.sleep(0.05)
-    assert {line["rpc"] for line in refused} == {"BookingService.CreateReservation"}
+    # REST is refused before it is known as an RPC; its path tells.
+    told = {line["rpc"] or line["path"] for line in refused}
+    assert "BookingService.CreateReservation" in told
+    assert told <= {"BookingService.CreateReservation", *SPELLINGS}
     assert len(refused) < 60  # of all that this edge refused until now, too
+
+
+SPELLINGS = (
+    "/api/v1/reservations",
+    "/api/v1/reservations/",
+    "/api/v1/reservations//",
+    "//api/v1/reservations",
+    "/api/v1/./reservations",
+    "/api/v1/shows/../reservations",
+    "/api/v1/reservation%73",
+    "/api/v1/%72eservations",
+    "/api/v1/reservations:",
+    "/api/v1/Reservations",
+)
+
+
+@pytest.mark.parametrize("path", SPELLINGS)
+async def test_no_way_of_writing_a_rest_path_leads_past_the_limit(crowded: World, path: str) -> None:
+    reached = len(crowded.backend.arrivals)
+    reply = await crowded.rest("POST", path, headers=crowded.signed_in(), content="{}")
+    assert reply.status_code in (404, 503), reply.text
+    assert len(crowded.backend.arrivals) == reached
+
+
+async def test_what_is_written_as_usual_finds_the_limit(crowded: World) -> None:
+    for path in SPELLINGS[:3]:
+        assert (await crowded.rest("POST", path, headers=crowded.signed_in(), content="{}")).status_code == 503
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -135,16 +165,38 @@ async def test_who_is_refused_for_want_of_room_spends_nothing_of_his_limit(crowd
         assert (await crowded.call("grpc", HOLD, somebody)).reason == "OVERLOADED"
 
 
-async def test_open_streams_take_no_room(narrow: World) -> None:
+async def test_who_is_slow_to_send_takes_nobodys_room(narrow: World) -> None:
+    port = int(narrow.edge.address.rpartition(":")[2])
+    token = narrow.signed_in()["authorization"]
+    slow = []
+    for _ in range(3 * ROOM):
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        head = f"POST /api/v1/reservations HTTP/1.1\r\nhost: x\r\nauthorization: {token}\r\ncontent-length: 100\r\n\r\n"
+        writer.write(head.encode() + b"{")
+        await writer.drain()
+        slow.append(writer)
+    await asyncio.sleep(0.2)
+    try:
+        assert (await narrow.call("grpc", HOLD, narrow.signed_in())).ok
+        assert (await narrow.call("rest", HOLD, narrow.signed_in())).ok
+    finally:
+        for writer in slow:
+            writer.close()
+
+
+@pytest.mark.parametrize("name", ["WatchSeats", "WatchBooking"])
+@pytest.mark.parametrize("protocol", ["grpc", "rest"])
+async def test_open_streams_take_no_room(narrow: World, name: str, protocol: str) -> None:
+    stream = RPCS[name]
     opened = asyncio.Event()
 
     async def stay(_: Message, __: Context) -> Message:
         await opened.wait()
-        return message_class(RPCS["WatchSeats"].response)()
+        return message_class(stream.response)()
 
-    narrow.backend.answers[RPCS["WatchSeats"].path] = stay
+    narrow.backend.answers[stream.path] = stay
     before = len(narrow.backend.arrivals)
-    watching = [asyncio.create_task(narrow.call("grpc", RPCS["WatchSeats"])) for _ in range(3 * ROOM)]
+    watching = [asyncio.create_task(narrow.call(protocol, stream, narrow.signed_in())) for _ in range(3 * ROOM)]
     async with asyncio.timeout(10):
         while len(narrow.backend.arrivals) < before + len(watching):
             await asyncio.sleep(0.005)
@@ -153,7 +205,7 @@ async def test_open_streams_take_no_room(narrow: World) -> None:
     finally:
         opened.set()
     assert all(reply.ok for reply in (*replies, *await asyncio.gather(*watching)))
-    del narrow.backend.answers[RPCS["WatchSeats"].path]
+    del narrow.backend.answers[stream.path]
 
 
 async def test_room_is_given_back_by_callers_who_left(narrow: World) -> None:

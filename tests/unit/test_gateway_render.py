@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +34,14 @@ def _public_key(kid: str) -> dict[str, Any]:
     return key | {"kid": kid}
 
 
+def _host(*, limits: bool = True) -> dict[str, Any]:
+    rpcs = CONTRACTS.edge_rpcs
+    without = {rpc.path: ("admission.x",) for rpc in rpcs}
+    return routes.virtual_host(rpcs, urgent=(), without=without, limits=limits, cors=None, site=False)
+
+
 def _routes(*, limits: bool = True) -> dict[str, dict[str, Any]]:
-    host = routes.virtual_host(CONTRACTS.edge_rpcs, urgent=(), limits=limits, cors=None, site=False)
-    return {route["match"]["path"]: route for route in host["routes"] if "path" in route["match"]}
+    return {route["match"]["path"]: route for route in _host(limits=limits)["routes"] if "path" in route["match"]}
 
 
 # --- routes -----------------------------------------------------------------------------------------------------------
@@ -66,10 +72,9 @@ def test_streams_end_only_when_nothing_moves_and_are_not_compressed() -> None:
 
 
 def test_a_webhooks_body_may_be_larger_before_and_after_transcoding() -> None:
-    host = routes.virtual_host(CONTRACTS.edge_rpcs, urgent=(), limits=True, cors=None, site=False)
     sizes = {
         json.dumps(route["match"]): route["typed_per_filter_config"][routes.BUFFER]["buffer"]["max_request_bytes"]
-        for route in host["routes"]
+        for route in _host()["routes"]
         if "buffer" in route["typed_per_filter_config"].get(routes.BUFFER, {})
     }
     assert sizes[json.dumps({"path": RPCS["HandleCallback"].path})] == 262144
@@ -109,12 +114,19 @@ def test_limits_that_are_off_are_there_but_endless() -> None:
 
 
 def test_a_limit_is_for_the_rpcs_that_it_names() -> None:
-    limit = {"target": "0.1s", "least": 1, "most": 2, "rpcs": ["BookingService.CreateReservation"]}
-    (matcher,) = admission.limits({"crowd": limit}, CONTRACTS.edge_rpcs)["admission_crowd"]["xds_matcher"][
-        "matcher_list"
-    ]["matchers"]
-    path = matcher["predicate"]["not_matcher"]["single_predicate"]["value_match"]["exact"]
-    assert path == "/marquee.booking.v1.BookingService/CreateReservation"
+    limit = {"target": "0.1s", "least": 1, "most": 2, "rpcs": ["BookingService.GetSeatMap"]}
+    limits = admission.limits({"crowd": limit}, CONTRACTS.edge_rpcs)
+    (matcher,) = limits["admission_crowd"]["xds_matcher"]["matcher_list"]["matchers"]
+    grpc, rest = matcher["predicate"]["not_matcher"]["or_matcher"]["predicate"]
+    path = "/marquee.booking.v1.BookingService/GetSeatMap"
+    assert grpc["single_predicate"]["value_match"] == {"exact": path}
+    method, regex = (each["single_predicate"]["value_match"] for each in rest["and_matcher"]["predicate"])
+    assert method == {"exact": "GET"}
+    for same in ("", "/", "//", "?x=1", "/?x=1"):
+        assert re.fullmatch(regex["safe_regex"]["regex"], f"/api/v1/shows/0198/seats{same}")
+    assert not re.fullmatch(regex["safe_regex"]["regex"], "/api/v1/shows/0198/seats/stream")
+    others = admission.filters_without({"crowd": limit}, CONTRACTS.edge_rpcs)
+    assert {rpc_path for rpc_path, without in others.items() if not without} == {path}
     assert {rpc.service for rpc in admission.named(["CatalogService.*"], CONTRACTS.edge_rpcs)} == {"CatalogService"}
 
 
@@ -129,6 +141,12 @@ def test_a_limit_is_for_the_rpcs_that_it_names() -> None:
 def test_a_limit_of_what_must_not_be_limited_is_refused(names: list[str], said: str) -> None:
     with pytest.raises(admission.UnknownRpcError, match=said):
         admission.limits({"x": {"target": "1s", "least": 1, "most": 2, "rpcs": names}}, CONTRACTS.edge_rpcs)
+
+
+def test_a_call_that_came_as_its_rpc_does_not_pass_what_is_for_rest_or_for_others() -> None:
+    for path, route in _routes().items():
+        off = {name for name, own in route["typed_per_filter_config"].items() if own.get("disabled")}
+        assert path == "/healthz" or off >= {routes.FAULTS, routes.TRANSCODER, "admission.x"}
 
 
 def test_streams_and_money_have_no_limit_of_calls(settings: Settings) -> None:
@@ -281,12 +299,12 @@ def test_the_order_of_filters_is_the_one_that_was_proven() -> None:
         "flood",
         "cache",
         "buffer",
-        "guard",
-        "faults",
-        "grpc_json_transcoder",
         "crowd",
         "begun",
         "browsing",
+        "guard",
+        "faults",
+        "grpc_json_transcoder",
         "jwt_authn",
         "local_ratelimit",
         "router",
