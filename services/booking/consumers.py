@@ -14,9 +14,9 @@ from marquee.catalog import v1 as catalog_v1
 from marquee.payment import v1 as payment_v1
 from services.booking.desk import Desk
 from services.booking.desks import Desks
-from services.booking.domain import sale_window
+from services.booking.domain import Show, sale_window
 from services.booking.messages import booking_message, minor_units, money
-from services.booking.store.bookings import Capture, CaptureOutcome, list_for_user, lock_show
+from services.booking.store.bookings import BookingRow, Capture, CaptureOutcome, list_for_user, lock_show
 from services.booking.store.closures import close_show
 from services.booking.store.seats import ShowChange
 from services.booking.store.shows import ShowRow, keep_shows
@@ -183,29 +183,26 @@ async def confirm(connection: Connection, events: Sequence[ReceivedEvent], *, de
     """Money has come in: confirm what it pays for, ask for the rest back. Captured = confirmed + refunded, always."""
     captures = [_capture(event.read(payment_v1.PaymentCompleted)) for event in events]
     outcomes = await desk.bookings.confirm(connection, captures)
-    confirmed = [each.capture.booking_id for each in outcomes if each.outcome == "CONFIRMED"]
-    bookings = await desk.bookings.find_many(connection, confirmed)
-    shows = await desk.shows.find_all(row.show_id for row in bookings.values())
+    confirmed = [each.booking for each in outcomes if each.booking is not None]
+    shows = await desk.shows.find_all(row.show_id for row in confirmed)
     told: list[Event] = []
     for each in outcomes:
-        match each.outcome:
-            case "CONFIRMED":
-                row = bookings[each.capture.booking_id]
-                message = booking_v1.BookingConfirmed(
-                    booking=booking_message(row, shows.get(row.show_id)), user_id=str(row.user_id)
-                )
-                told.append(Event("booking.confirmed", str(row.booking_id), message))
-            case "SEEN":
-                pass
-            case _:
-                told.append(_give_back(each))
+        if each.booking is not None:
+            told.append(_confirmed(each.booking, shows.get(each.booking.show_id)))
+        elif each.outcome != "SEEN":
+            told.append(_give_back(each))
     await outbox.append(connection, told)
 
     async def after() -> None:
         desk.tell([each.change for each in outcomes if each.change is not None])
-        desk.signals.changed(confirmed)
+        desk.signals.changed([row.booking_id for row in confirmed])
 
     return after
+
+
+def _confirmed(row: BookingRow, show: Show | None) -> Event:
+    message = booking_v1.BookingConfirmed(booking=booking_message(row, show), user_id=str(row.user_id))
+    return Event("booking.confirmed", str(row.booking_id), message)
 
 
 def _capture(completed: payment_v1.PaymentCompleted) -> Capture:

@@ -1,7 +1,8 @@
 """Bringing a service's database up to date, and the tables that every service's database has.
 
 Functions in SQL have one text, ``services/<service>/migrations/*_functions.sql``, which is run each time after the
-revisions: a revision changes tables, a changed function needs none (unless it goes away, or its arguments change).
+revisions: a revision changes tables, a changed function needs none (unless it goes away, or what it takes or answers
+changes: then a revision drops it).
 """
 
 from __future__ import annotations

@@ -54,11 +54,16 @@ MUTATIONS = (
         "fence dropped: money books a hold that was lost and won again",
         FUNCTIONS,
         """
-              AND c.status = 2
-              AND c.fence = own_fence;
+                     AND c.status = 2
+                     AND c.fence = (
+                         SELECT r.fence
+                         FROM reservations r
+                         WHERE r.show_id = confirm_captures.show_id
+                           AND r.reservation_id = b.reservation_id
+                     )
 """,
         """
-              AND c.status = 2;
+                     AND c.status = 2
 """,
         f"{BOOKINGS}::test_money_finds_a_stale_fence_and_goes_back",
     ),

@@ -71,12 +71,12 @@ PLANTS = (
         (
             edit(
                 FUNCTIONS,
-                "        ELSIF booking.status = 1 THEN\n            SELECT r.fence INTO own_fence\n",
-                "        ELSIF booking.status IN (1, 4) THEN\n            SELECT r.fence INTO own_fence\n",
+                "        ELSIF booking.status = 1 THEN\n",
+                "        ELSIF booking.status IN (1, 4) THEN\n",
             ),
             edit(
                 FUNCTIONS,
-                "            IF matching = cardinality(booking.seat_nos) THEN\n",
+                "            IF booking.matching = cardinality(booking.seat_nos) THEN\n",
                 "            IF true THEN\n",
             ),
         ),

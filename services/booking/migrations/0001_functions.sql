@@ -371,11 +371,12 @@ END $$;
 
 
 -- Money has come in for bookings. HELD becomes BOOKED where every fence still matches; late money books the same seats
--- if all are free; everything else goes back (the caller announces it in this transaction).
+-- if all are free; everything else goes back (the caller announces it in this transaction). `confirmed` is the booking
+-- as it is then.
 CREATE OR REPLACE FUNCTION confirm_captures(
     of_bookings uuid[], of_captures text[], of_payments uuid[], amounts bigint[], currencies text[]
 ) RETURNS TABLE (
-    place integer, outcome text, show_id uuid, booking_id uuid, version integer, booked integer[]
+    place integer, outcome text, show_id uuid, booking_id uuid, version integer, booked integer[], confirmed bookings
 ) LANGUAGE plpgsql
 -- In a session that plans each statement anew that would take longer than all that is done here.
 SET plan_cache_mode = force_generic_plan
@@ -383,32 +384,49 @@ SET enable_seqscan = off
 AS $$
 #variable_conflict use_column
 DECLARE
-    booking   bookings%ROWTYPE;
-    show_row  shows%ROWTYPE;
-    own_fence integer;
-    matching  integer;
-    moment    timestamptz;
-    i         integer;
+    booking record;
+    moment  timestamptz;
+    i       integer;
 BEGIN
     FOR i, show_id IN
         SELECT wanted.place, show_of_booking(wanted.id)
         FROM unnest(of_bookings) WITH ORDINALITY AS wanted (id, place)
         ORDER BY show_of_booking, wanted.place
     LOOP
-        place := i; booking_id := of_bookings[i]; version := NULL; booked := NULL; outcome := NULL;
+        place := i; booking_id := of_bookings[i]; version := NULL; booked := NULL; confirmed := NULL; outcome := NULL;
         IF show_id IS NULL THEN
             outcome := 'NOT_FOUND'; RETURN NEXT; CONTINUE;
         END IF;
 
         SELECT v.version INTO version FROM show_versions v WHERE v.show_id = confirm_captures.show_id FOR UPDATE;
         moment := clock_timestamp();
-        SELECT * INTO booking FROM bookings b WHERE b.show_id = confirm_captures.show_id AND b.booking_id = of_bookings[i];
-        SELECT * INTO show_row FROM shows s WHERE s.show_id = confirm_captures.show_id;
-        PERFORM FROM captures c
-        WHERE c.show_id = confirm_captures.show_id
-          AND c.booking_id = of_bookings[i]
-          AND c.capture_id = of_captures[i];
-        IF FOUND THEN
+        -- Each table's show is named by the variable: by another table's column it would not find its partition.
+        SELECT b.reservation_id, b.user_id, b.status, b.seat_nos, b.total, b.currency,
+               EXISTS (
+                   SELECT FROM captures c
+                   WHERE c.show_id = confirm_captures.show_id
+                     AND c.booking_id = of_bookings[i]
+                     AND c.capture_id = of_captures[i]
+               ) AS seen,
+               (
+                   SELECT count(*)
+                   FROM seat_claims c
+                   WHERE c.show_id = confirm_captures.show_id
+                     AND c.seat_no = ANY (b.seat_nos)
+                     AND c.reservation_id = b.reservation_id
+                     AND c.status = 2
+                     AND c.fence = (
+                         SELECT r.fence
+                         FROM reservations r
+                         WHERE r.show_id = confirm_captures.show_id
+                           AND r.reservation_id = b.reservation_id
+                     )
+               ) AS matching
+        INTO booking
+        FROM bookings b
+        WHERE b.show_id = confirm_captures.show_id
+          AND b.booking_id = of_bookings[i];
+        IF booking.seen THEN
             outcome := 'SEEN'; RETURN NEXT; CONTINUE;
         END IF;
 
@@ -419,18 +437,7 @@ BEGIN
         ELSIF booking.status = 3 THEN
             outcome := 'CANCELLED';
         ELSIF booking.status = 1 THEN
-            SELECT r.fence INTO own_fence
-            FROM reservations r
-            WHERE r.show_id = confirm_captures.show_id
-              AND r.reservation_id = booking.reservation_id;
-            SELECT count(*) INTO matching
-            FROM seat_claims c
-            WHERE c.show_id = confirm_captures.show_id
-              AND c.seat_no = ANY (booking.seat_nos)
-              AND c.reservation_id = booking.reservation_id
-              AND c.status = 2
-              AND c.fence = own_fence;
-            IF matching = cardinality(booking.seat_nos) THEN
+            IF booking.matching = cardinality(booking.seat_nos) THEN
                 outcome := 'CONFIRMED';
                 UPDATE seat_claims c
                 SET status = 3, expires_at = NULL
@@ -439,14 +446,17 @@ BEGIN
             ELSE
                 outcome := 'LATE';
             END IF;
-        ELSIF show_row.cancelled OR moment >= show_row.start_time THEN
-            outcome := 'LATE';
         ELSE
-            -- Late money: the same seats, if nobody has them now.
-            PERFORM FROM seat_claims c
-            WHERE c.show_id = confirm_captures.show_id
-              AND c.seat_no = ANY (booking.seat_nos);
-            IF FOUND THEN
+            -- Late money: the same seats, if nobody has them now and the show is still to come.
+            IF EXISTS (
+                SELECT FROM shows s
+                WHERE s.show_id = confirm_captures.show_id
+                  AND (s.cancelled OR s.start_time <= moment)
+            ) OR EXISTS (
+                SELECT FROM seat_claims c
+                WHERE c.show_id = confirm_captures.show_id
+                  AND c.seat_no = ANY (booking.seat_nos)
+            ) THEN
                 outcome := 'LATE';
             ELSE
                 outcome := 'CONFIRMED';
@@ -476,7 +486,8 @@ BEGIN
             SET status = 2, payment_id = of_payments[i], capture_id = of_captures[i],
                 version = b.version + 1, updated_at = moment
             WHERE b.show_id = confirm_captures.show_id
-              AND b.booking_id = of_bookings[i];
+              AND b.booking_id = of_bookings[i]
+            RETURNING b.* INTO confirmed;
         END IF;
         RETURN NEXT;
     END LOOP;

@@ -42,6 +42,8 @@ COLUMNS = (
     "show_id, booking_id, reservation_id, user_id, reference, status, seat_nos, quote, total, currency, pay_by,"
     " created_at, updated_at, payment_id, capture_id, refund, version"
 )
+CONFIRMED_COLUMNS = ", ".join(f"(confirmed).{column}" for column in COLUMNS.split(", "))
+"""The same of the booking that ``confirm_captures`` answers as one value."""
 
 
 def read_booking(row: Sequence[Any]) -> BookingRow:
@@ -67,12 +69,13 @@ class Capture:
 class CaptureOutcome:
     """What became of a capture: CONFIRMED, SEEN, or why it goes back.
 
-    LATE, DUPLICATE, MISMATCH (of the amount), CANCELLED, NOT_FOUND.
+    LATE, DUPLICATE, MISMATCH (of the amount), CANCELLED, NOT_FOUND. When CONFIRMED, with the booking as it is now.
     """
 
     capture: Capture
     outcome: str
     change: ShowChange | None
+    booking: BookingRow | None
 
 
 class BookingStore:
@@ -153,8 +156,8 @@ class BookingStore:
     async def confirm(self, connection: Connection, captures: Sequence[Capture]) -> list[CaptureOutcome]:
         """Book what captures paid for, in the caller's transaction. Outcomes come in no particular order."""
         cursor = await connection.execute(
-            """
-            SELECT place, outcome, show_id, version, booked
+            f"""
+            SELECT place, outcome, show_id, version, booked, {CONFIRMED_COLUMNS}
             FROM confirm_captures(%s::uuid[], %s::text[], %s::uuid[], %s::bigint[], %s::text[])
             """,
             (
@@ -166,9 +169,11 @@ class BookingStore:
             ),
         )
         outcomes = []
-        for place, outcome, show_id, version, booked in await cursor.fetchall():
-            change = ShowChange(show_id, Change(version, booked=tuple(booked))) if outcome == "CONFIRMED" else None
-            outcomes.append(CaptureOutcome(captures[place - 1], outcome, change))
+        for place, outcome, show_id, version, booked, *row in await cursor.fetchall():
+            confirmed = outcome == "CONFIRMED"
+            change = ShowChange(show_id, Change(version, booked=tuple(booked))) if confirmed else None
+            booking = read_booking(row) if confirmed else None
+            outcomes.append(CaptureOutcome(captures[place - 1], outcome, change, booking))
         return outcomes
 
     async def find_many(self, connection: Connection, booking_ids: Sequence[UUID]) -> dict[UUID, BookingRow]:
