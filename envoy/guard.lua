@@ -5,6 +5,10 @@
 local PATH_FIELDS = {--<path_fields>
 }
 
+-- The words that may stand behind a colon at a REST path's end. Written by the gateway.
+local VERBS = {--<verbs>
+}
+
 -- The RPCs whose body is many messages, and not waited for. Written by the gateway.
 local CLIENT_STREAMS = {--<client_streams>
 }
@@ -46,6 +50,13 @@ local function overridden_field(path, query)
     end
   end
   return nil
+end
+
+-- The transcoder takes a colon elsewhere for a part of an id. No id has one, and the limits (gateway/admission.py) know
+-- none there.
+local function has_stray_colon(path)
+  local colon = path:find(":", 1, true)
+  return colon and not VERBS[path:sub(colon + 1):match("^(.-)/*$")]
 end
 
 -- Tokens belong into the authorization header: addresses end up in histories, logs and referrers.
@@ -104,14 +115,22 @@ function envoy_on_request(handle)
   local target = headers:get(":path")
   if not target then return end -- CONNECT
 
-  if (headers:get("content-type") or ""):sub(1, 16) == "application/grpc" then
+  local is_grpc = (headers:get("content-type") or ""):sub(1, 16) == "application/grpc"
+  if is_grpc and not target:find("?", 1, true) then
     -- 422 is the status that the gateway's answer to this goes by.
     if not CLIENT_STREAMS[target] and not is_whole(handle:body()) then refuse(handle, "422", "not a whole message") end
     return
   end
+  if target:sub(1, 9) == "/marquee." then
+    refuse(handle, "404", "") -- an RPC's own path is no REST path, and its service would wait for a whole message
+    return
+  end
 
-  local mark = target:find("?", 1, true)
-  if mark and mark < #target and target:sub(1, 5) == "/api/" then
+  if target:sub(1, 5) ~= "/api/" then return end
+  local mark = target:find("?", 1, true) or #target + 1
+  if has_stray_colon(target:sub(1, mark - 1)) then
+    refuse(handle, "404", "")
+  elseif mark < #target then
     check_query(handle, headers, target:sub(1, mark - 1), target:sub(mark + 1))
   end
 end

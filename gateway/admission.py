@@ -20,8 +20,6 @@ PERCENTILE = 90
 """Whose latency is compared with the target: of 100 calls, the one that 90 are faster than."""
 UPDATE_SECONDS = 0.1
 
-_VARIABLE = "\0"
-"""Stands for a variable in a path, as no path has it."""
 _FILTERS = "type.googleapis.com/envoy.extensions.filters.http"
 _SKIP = {
     "name": "skip",
@@ -114,10 +112,9 @@ def _skip_all_but(rpcs: tuple[Rpc, ...]) -> dict[str, Any]:
 
 
 def _rest(rule: HttpRule) -> dict[str, Any]:
-    """A REST call, before it is transcoded. The transcoder takes slashes at the end too, and one for a verb's colon."""
-    path = rule.pattern(_VARIABLE).replace(":", "[:/]").replace(_VARIABLE, "[^/:]+") + "/*([?].*)?"
-    method = _header(":method", {"exact": rule.method})
-    return {"and_matcher": {"predicate": [method, _header(":path", {"safe_regex": {"google_re2": {}, "regex": path}})]}}
+    """A REST call, before it is transcoded."""
+    path = _header(":path", {"safe_regex": {"google_re2": {}, "regex": rule.regex()}})
+    return {"and_matcher": {"predicate": [_header(":method", {"exact": rule.method}), path]}}
 
 
 def _header(name: str, value: dict[str, Any]) -> dict[str, Any]:

@@ -43,6 +43,20 @@ class HttpRule:
         """The template with each variable replaced by ``segment``, which must match one path segment."""
         return _VARIABLE.sub(lambda _: segment, self.template)
 
+    @property
+    def verb(self) -> str:
+        """What stands behind the colon at the template's end: ``watch``, or nothing."""
+        return self.pattern("").partition(":")[2]
+
+    def regex(self) -> str:
+        """What a call's path, with its query, matches in full.
+
+        The transcoder takes slashes at the end too, and one for a verb's colon; guard.lua refuses other colons.
+        """
+        parts = [re.escape(part) for part in _VARIABLE.split(self.template)[::2]]
+        parts[-1] = parts[-1].replace(":", "[:/]")
+        return "[^/:]+".join(parts) + "/*([?].*)?"
+
 
 @dataclass(frozen=True)
 class Rpc:

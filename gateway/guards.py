@@ -1,4 +1,4 @@
-"""What ``envoy/guard.lua`` must know of the contracts: which fields REST paths carry, which requests are streams."""
+"""What ``envoy/guard.lua`` must know of the contracts: REST's path fields and verbs, which requests are streams."""
 
 from __future__ import annotations
 
@@ -16,7 +16,13 @@ def script(source: str, rpcs: tuple[Rpc, ...]) -> str:
         for template, rule in sorted(rules.items())
     ]
     streams = [f'["{rpc.path}"] = true' for rpc in rpcs if rpc.client_streaming]
-    return fill_lua(source, path_fields=lua_lines(paths), client_streams=lua_lines(streams))
+    verbs = sorted({rule.verb for rpc in rpcs for rule in rpc.http_rules if rule.verb})
+    return fill_lua(
+        source,
+        path_fields=lua_lines(paths),
+        verbs=lua_lines(f"{verb} = true" for verb in verbs),
+        client_streams=lua_lines(streams),
+    )
 
 
 def folded(field: str) -> str:

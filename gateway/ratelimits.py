@@ -68,7 +68,7 @@ def flood(limit: dict[str, int], rpcs: tuple[Rpc, ...], *, enforced: bool) -> di
 def _not_paths_of(rpc: Rpc) -> list[dict[str, Any]]:
     """Matchers that hold for every path but the RPC's own. One each: Envoy refuses a regex that lists many."""
     matches: list[dict[str, Any]] = [{"exact": rpc.path}]
-    matches += [{"safe_regex": {"regex": rule.pattern("[^/]+") + "([?].*)?"}} for rule in rpc.http_rules]
+    matches += [{"safe_regex": {"regex": rule.regex()}} for rule in rpc.http_rules]
     return [{"name": ":path", "string_match": match, "invert_match": True} for match in matches]
 
 

@@ -58,8 +58,8 @@ def virtual_host(
             *(_rpc_route(rpc, urgent=rpc in urgent, without=without[rpc.path], limits=limits) for rpc in rpcs),
             _healthz(),
             # Whole or not, its message is nobody's.
-            _not_found({"prefix": "/", "headers": [_GRPC]}, {GUARD: _no_script()}),
-            *(_rest_route(rule.pattern("[^/]+"), _request_bytes(rpc)) for rpc, rule in _unusually_large(rpcs)),
+            _not_found({"prefix": "/", "headers": [_GRPC]}, {GUARD: _no_script(), FAULTS: _off()}),
+            *(_rest_route(rule.regex(), _request_bytes(rpc)) for rpc, rule in _unusually_large(rpcs)),
             _rest_prefix(),
             *_closed(),
             _site() if site else _not_found({"prefix": "/"}),
@@ -152,7 +152,7 @@ def _unusually_large(rpcs: tuple[Rpc, ...]) -> list[tuple[Rpc, HttpRule]]:
 
 
 def _rest_route(regex: str, size: int) -> dict[str, Any]:
-    return _before_transcoding({"safe_regex": {"regex": regex + r"([?].*)?"}}, size)
+    return _before_transcoding({"safe_regex": {"regex": regex}}, size)
 
 
 def _rest_prefix() -> dict[str, Any]:

@@ -111,6 +111,24 @@ async def test_late_money_goes_back_once_when_a_seat_is_gone(hasty: House) -> No
     ]
 
 
+@pytest.mark.parametrize(
+    ("why", "change"),
+    [
+        ("started", "UPDATE shows SET start_time = clock_timestamp() WHERE show_id = %s"),
+        ("cancelled", "UPDATE shows SET cancelled = true WHERE show_id = %s"),
+    ],
+)
+async def test_late_money_for_a_show_that_is_not_to_come_goes_back(hasty: House, why: str, change: str) -> None:
+    show_id, user = await hasty.add_show(), uuid4()
+    booking = await booked(hasty, user, show_id, "A1")
+    await until_expired(hasty, user, booking.booking_id)
+    await hasty.execute(change, show_id)
+    await hasty.money_comes(booking)
+    (refund,) = await refunds(hasty, booking.booking_id)
+    assert refund.reason == "late", why
+    assert (await hasty.booking(user, booking.booking_id)).status == booking_v1.BOOKING_STATUS_EXPIRED
+
+
 async def test_money_finds_a_stale_fence_and_goes_back(house: House) -> None:
     """A hold that was lost and won again by somebody else is not this booking's, whatever the clock said."""
     show_id, user = await house.add_show(), uuid4()

@@ -119,6 +119,31 @@ async def test_internal_rpcs_do_not_exist_here(world: World) -> None:
     assert not {arrival.path for arrival in world.backend.arrivals} & {rpc.path for rpc in INTERNAL_RPCS}
 
 
+@pytest.mark.parametrize("kind", ["application/json", "text/plain", "application/x-www-form-urlencoded", None])
+@pytest.mark.parametrize("method", ["POST", "GET", "HEAD", "DELETE", "OPTIONS"])
+async def test_an_rpcs_own_path_is_for_grpc_alone(world: World, method: str, kind: str | None) -> None:
+    """Its service would take the body for the begin of a message, and wait for the rest."""
+    reached = len(world.backend.arrivals)
+    headers = world.signed_in() | ({} if kind is None else {"content-type": kind})
+    for rpc in EDGE_RPCS:
+        for body in (b"{}", b"\x00\x00\x00\x00\x00") if method == "POST" else (b"",):
+            response = await world.rest(method, rpc.path, headers=headers, content=body)
+            assert response.status_code == 404, (rpc.name, response.text)
+    assert len(world.backend.arrivals) == reached
+
+
+async def test_an_rpcs_path_has_no_query(world: World) -> None:
+    reached = len(world.backend.arrivals)
+    response = await world.rest(
+        "POST",
+        f"{RPCS['ListCities'].path}?x=1",
+        headers={"content-type": "application/grpc", "te": "trailers"},
+        content=b"\x00\x00\x00\x00\x00",
+    )
+    assert (response.status_code, response.headers["grpc-status"]) == (200, "5")
+    assert len(world.backend.arrivals) == reached
+
+
 @pytest.mark.parametrize(
     "path",
     ["/grpc.health.v1.Health/Check", "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", "/no.Such/Rpc"],

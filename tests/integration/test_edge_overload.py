@@ -62,10 +62,16 @@ async def narrow(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Worl
 
 
 @pytest.fixture
-async def crowded(narrow: World) -> AsyncIterator[World]:
+def taken_by() -> str:
+    """The protocol of those who are in."""
+    return "grpc"
+
+
+@pytest.fixture
+async def crowded(narrow: World, taken_by: str) -> AsyncIterator[World]:
     """The crowd's room is taken by calls that the service keeps."""
     gate = narrow.backend.answers[HOLD.path] = Gate()
-    within = [asyncio.create_task(narrow.call("grpc", HOLD, narrow.signed_in())) for _ in range(ROOM)]
+    within = [asyncio.create_task(narrow.call(taken_by, HOLD, narrow.signed_in())) for _ in range(ROOM)]
     await gate.filled(ROOM)
     try:
         yield narrow
@@ -75,6 +81,7 @@ async def crowded(narrow: World) -> AsyncIterator[World]:
         del narrow.backend.answers[HOLD.path]
 
 
+@pytest.mark.parametrize("taken_by", PROTOCOLS)
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 async def test_one_too_many_is_refused_in_the_one_shape_and_told_when_to_come_again(
     crowded: World, protocol: str
@@ -117,14 +124,26 @@ SPELLINGS = (
     "/api/v1/reservation%73",
     "/api/v1/%72eservations",
     "/api/v1/reservations:",
+    "/api/v1/reservations:x",
+    "/api/v1/reservations:cancel",
     "/api/v1/Reservations",
+)
+SEATS = (
+    "/api/v1/shows/0198/seats",
+    "/api/v1/shows/0198/seats/",
+    "/api/v1/shows/01:98/seats",
+    "/api/v1/shows/0198:watch/seats",
+    "/api/v1/shows/01%3A98/seats",
+    "/api/v1/shows/0198/seats:",
 )
 
 
-@pytest.mark.parametrize("path", SPELLINGS)
-async def test_no_way_of_writing_a_rest_path_leads_past_the_limit(crowded: World, path: str) -> None:
+@pytest.mark.parametrize(
+    ("method", "path"), [*(("POST", each) for each in SPELLINGS), *(("GET", each) for each in SEATS)]
+)
+async def test_no_way_of_writing_a_rest_path_leads_past_the_limit(crowded: World, method: str, path: str) -> None:
     reached = len(crowded.backend.arrivals)
-    reply = await crowded.rest("POST", path, headers=crowded.signed_in(), content="{}")
+    reply = await crowded.rest(method, path, headers=crowded.signed_in(), content="{}" if method == "POST" else None)
     assert reply.status_code in (404, 503), reply.text
     assert len(crowded.backend.arrivals) == reached
 

@@ -78,7 +78,7 @@ def test_a_webhooks_body_may_be_larger_before_and_after_transcoding() -> None:
         if "buffer" in route["typed_per_filter_config"].get(routes.BUFFER, {})
     }
     assert sizes[json.dumps({"path": RPCS["HandleCallback"].path})] == 262144
-    assert sizes[json.dumps({"safe_regex": {"regex": "/api/v1/payments/callback/[^/]+([?].*)?"}})] == 262144
+    assert sizes[json.dumps({"safe_regex": {"regex": "/api/v1/payments/callback/[^/:]+/*([?].*)?"}})] == 262144
     assert sizes[json.dumps({"prefix": "/api/v1/"})] == 65536
 
 
@@ -141,6 +141,21 @@ def test_a_limit_is_for_the_rpcs_that_it_names() -> None:
 def test_a_limit_of_what_must_not_be_limited_is_refused(names: list[str], said: str) -> None:
     with pytest.raises(admission.UnknownRpcError, match=said):
         admission.limits({"x": {"target": "1s", "least": 1, "most": 2, "rpcs": names}}, CONTRACTS.edge_rpcs)
+
+
+def _rest_paths(name: str) -> list[str]:
+    return [rule.regex() for rule in RPCS[name].http_rules]
+
+
+def test_a_verb_is_known_as_the_transcoder_knows_it() -> None:
+    for path in ("/api/v1/bookings/0198:cancel", "/api/v1/bookings/0198/cancel", "/api/v1/bookings/0198:cancel/?a=b"):
+        assert [bool(re.fullmatch(regex, path)) for regex in _rest_paths("CancelBooking")] == [True]
+    for path in ("/api/v1/admin/shows/0198/seats:block", "/api/v1/admin/shows/0198/seats/block"):
+        assert [bool(re.fullmatch(regex, path)) for regex in _rest_paths("BlockSeats")] == [True]
+    for stream in ("bookings/0198:watch", "bookings/0198/watch", "shows/0198/seats:watch", "shows/0198/seats/watch"):
+        for name in ("GetBooking", "ListBookings", "GetSeatMap", "GetShow"):
+            assert not any(re.fullmatch(regex, f"/api/v1/{stream}") for regex in _rest_paths(name)), name
+    assert not re.fullmatch(_rest_paths("GetBooking")[0], "/api/v1/bookings/0:8")
 
 
 def test_a_call_that_came_as_its_rpc_does_not_pass_what_is_for_rest_or_for_others() -> None:
