@@ -108,7 +108,11 @@ class Door:
             try:
                 request = self._enter(policy, raw, context)
                 async for message in behaviour(request, context):
-                    yield message
+                    self._end()  # what is answered may wait for its reader
+                    try:
+                        yield message
+                    finally:
+                        self._under_way += 1
             except Exception as error:
                 await _abort(context, policy.method, error)
             finally:

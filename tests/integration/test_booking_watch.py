@@ -22,6 +22,7 @@ from bench.streams_crowd import METHOD, Audience, Crowd
 from bench.streams_wire import RedialledLine
 from marquee.booking import v1 as booking_v1
 from services.booking.notices import open_notices
+from services.booking.usecases import open_map
 
 __all__ = ["house", "keys"]
 CHANGES = 500
@@ -285,16 +286,19 @@ async def end_streams(house: House) -> None:
 
 
 @asynccontextmanager
-async def stalled(house: House, show_id: UUID, count: int) -> AsyncIterator[Crowd]:
-    """Viewers who read a snapshot, and then nothing more."""
+async def stalled(
+    house: House, show_id: UUID, count: int, *, window: int = STALLED_WINDOW, greeted: bool = True
+) -> AsyncIterator[Crowd]:
+    """Viewers who read a snapshot (when ``greeted``), and then nothing more."""
     address = f"127.0.0.1:{house.served.port}"
     token = house.served.keys.user_token(uuid4())
-    audience = Audience(address, [str(show_id)], [token], count, connections=2, window=STALLED_WINDOW)
+    audience = Audience(address, [str(show_id)], [token], count, connections=2, window=window)
     crowd = Crowd()
     lines = [RedialledLine(crowd, audience) for _ in range(audience.connections)]
     try:
         crowd.enter(audience, lines, [wire.head(address, METHOD, token)])
-        await crowd.all_greeted()
+        if greeted:
+            await crowd.all_greeted()
         yield crowd
     finally:
         for line in lines:
@@ -318,6 +322,23 @@ async def test_viewers_who_do_not_read_keep_neither_the_others_nor_the_end_of_th
             async with asyncio.timeout(60):
                 await asyncio.gather(house.served.server.stop(drain_seconds=0), end_streams(house))
             assert (crowd.lost, crowd.refused) == (20, 0)
+
+
+async def test_viewers_who_do_not_even_read_a_first_message_do_not_keep_the_end_waiting(
+    migrated_database_url: DatabaseFactory, valkey_cache: str, keys: TestKeys
+) -> None:
+    url = migrated_database_url("booking")
+    limits = {"most_streams_a_user": 1_000, "stop_seconds": 600.0}
+    async with booking_house(url, valkey_cache, keys, **limits) as house:
+        show_id = await house.add_show()
+        viewer = Viewer(house, show_id)
+        async with watching(viewer), stalled(house, show_id, 20, window=1, greeted=False):
+            live = await open_map(show_id, desk=house.desk)
+            async with asyncio.timeout(10):
+                while len(live.viewers) < 21:
+                    await asyncio.sleep(0.01)
+            async with asyncio.timeout(60):
+                await asyncio.gather(house.served.server.stop(drain_seconds=0), end_streams(house))
 
 
 async def test_viewers_who_do_not_read_may_go(
