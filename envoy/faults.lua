@@ -253,7 +253,8 @@ end
 
 function envoy_on_response(handle)
   local headers = handle:headers()
-  -- gRPC comes by only where no route told that it was (headers too large, say). Refusals to grpc-web have no content type yet.
+  -- gRPC comes by only where no route told that it was (headers too large, say). Refusals to grpc-web have no content
+  -- type yet.
   local kind = headers:get("content-type")
   if not kind or kind:sub(1, 16) == "application/grpc" then return end
   -- The transcoder leaves gRPC's headers beside the HTTP status, which says it already.
