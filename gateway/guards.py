@@ -31,9 +31,12 @@ def folded(field: str) -> str:
 
 
 def lua_pattern(template: str) -> str:
-    """A REST template as a Lua pattern: ``/api/v1/shows/{show_id}`` becomes ``^/api/v1/shows/[^/]+$``."""
-    parts = re.split(r"\{[^}]*\}", template)
-    return "^" + "[^/]+".join(re.sub(r"([^\w/:])", r"%\1", part) for part in parts) + "$"
+    """A REST template as a Lua pattern: ``/api/v1/shows/{show_id}`` becomes ``^/api/v1/shows/[^/]+/*$``.
+
+    It takes what ``HttpRule.regex`` takes: slashes at the end, and one for a verb's colon.
+    """
+    parts = [re.sub(r"([^\w/:])", r"%\1", part) for part in re.split(r"\{[^}]*\}", template)]
+    return "^" + "[^/]+".join(parts).replace(":", "[:/]") + "/*$"
 
 
 def _table(fields: tuple[str, ...]) -> str:

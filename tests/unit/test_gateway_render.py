@@ -190,7 +190,7 @@ def test_only_a_providers_reports_go_first(settings: Settings) -> None:
 
 def test_the_script_knows_every_path_with_fields() -> None:
     script = guards.script((render.BASE / "guard.lua").read_text(), CONTRACTS.edge_rpcs)
-    assert '{path = "^/api/v1/shows/[^/]+/seats:watch$", fields = {["showid"] = "show_id"}}' in script
+    assert '{path = "^/api/v1/shows/[^/]+/seats[:/]watch/*$", fields = {["showid"] = "show_id"}}' in script
     assert '["movie.movieid"] = "movie.movie_id"' in script
     assert "--<path_fields>" not in script
 
@@ -223,8 +223,8 @@ def test_a_script_must_have_the_markers_that_it_should() -> None:
 
 
 def test_lua_patterns_quote_what_lua_would_read() -> None:
-    assert guards.lua_pattern("/api/v1/users/jwks.json") == "^/api/v1/users/jwks%.json$"
-    assert guards.lua_pattern("/a-b/{c}:d") == "^/a%-b/[^/]+:d$"
+    assert guards.lua_pattern("/api/v1/users/jwks.json") == "^/api/v1/users/jwks%.json/*$"
+    assert guards.lua_pattern("/a-b/{c}:d") == "^/a%-b/[^/]+[:/]d/*$"
 
 
 def test_every_refusal_is_told_to_rest_and_to_grpc() -> None:
