@@ -1,10 +1,12 @@
 """Pushes to many viewers of one show, and a stream's memory, against a bare loop over as many streams.
 
-Both servers begin a round of pushes every 100 ms at the soonest, or when the one before has ended. Few viewers keep
-neither busy, so with few only the pushes a CPU second compare; with 5,000 both work without a pause. The product's
-deltas come of real commits, whose CPU counts as its own. Envoy is left out of both. The viewers share eight
-connections, as behind an edge, so no limit of open files is raised. Tokens are checked, and a customer has no more
-streams than shipped; only the limit of an address is wider, as all viewers come from one.
+The loop that writes to one stream after the other waits three times as long for each as several such loops do; so there
+are two floors, and the second has as many writes under way as the product. All servers begin a round of pushes every
+100 ms at the soonest, or when the one before has ended. Few viewers keep none of them busy, so with few only the pushes
+a CPU second compare; with 5,000 all work without a pause. The product's deltas come of real commits, whose CPU counts
+as its own. Envoy is left out. The viewers share eight connections, as behind an edge, so no limit of open files is
+raised. Tokens are checked, and a customer has no more streams than shipped; only the limit of an address is wider, as
+all viewers come from one.
 """
 
 from __future__ import annotations
@@ -22,11 +24,14 @@ from bench.stage import Stage, client_core, floor
 from bench.streams_changes import WatchedShow, changing, shows_to_watch
 from bench.streams_crowd import Audience
 from bench.streams_viewers import Viewers, open_viewers
+from services.booking.viewers import AT_ONCE
 
 ENVIRONMENT = {"booking": {"MARQUEE_MOST_STREAMS_AN_ADDRESS": "20000"}}
 RATIOS = (
     Ratio("pushes / raw loop", "pushes", ("raw pushes",), 0.80),
     Ratio("pushes a CPU second / raw loop", "pushes a CPU second", ("raw pushes a CPU second",), 0.80),
+    Ratio("pushes / raw loops, as many at once", "pushes", ("raw at once pushes",), 0.80),
+    Ratio("the same a CPU second", "pushes a CPU second", ("raw at once pushes a CPU second",), 0.80),
     Ratio("streams a MiB / raw", "streams a MiB", ("raw streams a MiB",), round(1 / 1.5, 2)),
 )
 FIRST = 20
@@ -69,7 +74,8 @@ class Streams:
     async def round(self) -> Round:
         made = Round()
         for prefix, part, pushed in (
-            ("raw ", "bare", await self.raw(self._count)),
+            ("raw ", "bare", await self.raw(self._count, at_once=1)),
+            ("raw at once ", "bare", await self.raw(self._count, at_once=AT_ONCE)),
             ("", "booking", await self.product(self._count)),
         ):
             made.rates[f"{prefix}pushes"] = pushed.a_second
@@ -81,10 +87,10 @@ class Streams:
                 made.void |= {f"{prefix}{name}": pushed.wrong for name in names}
         return made
 
-    async def raw(self, count: int) -> Pushed:
-        """``count`` viewers of a bare loop, in a process that begins for them."""
+    async def raw(self, count: int, *, at_once: int) -> Pushed:
+        """``count`` viewers of ``at_once`` bare loops that share them, in a process that begins for them."""
         async with (
-            floor(self._stage.stack, "bench.streams_raw") as (address, pid),
+            floor(self._stage.stack, "bench.streams_raw", str(at_once)) as (address, pid),
             open_viewers(client_core()) as viewers,
         ):
             return await self._measure(viewers, address, pid, count)

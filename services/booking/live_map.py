@@ -54,6 +54,7 @@ class LiveMap:
         """Counts the times that history was rewritten, after which viewers need a snapshot."""
         self.used_at = time.monotonic()
         self.compared_at = 0.0
+        self.told_at = 0.0
         self._states = bytearray(show.capacity)
         self._holders: dict[int, UUID] = {}
         self._early: dict[int, Change] = {}

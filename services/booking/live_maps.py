@@ -36,7 +36,7 @@ class LiveMaps:
     """All maps of this process.
 
     Args:
-        coalesce_seconds: changes within it become one delta.
+        coalesce_seconds: the least time between two deltas of a show; what changes sooner is part of the second.
         linger_seconds: how long a map is kept that nobody watches.
     """
 
@@ -173,9 +173,11 @@ class LiveMaps:
 
         def flush() -> None:
             self._flushing.discard(live.show.show_id)
+            live.told_at = time.monotonic()
             live.tell_viewers()
 
-        asyncio.get_running_loop().call_later(self._coalesce_seconds, flush)
+        delay = live.told_at + self._coalesce_seconds - time.monotonic()
+        asyncio.get_running_loop().call_later(max(0.0, delay), flush)
 
     async def compare(self) -> None:
         """Bring every map up to PostgreSQL's version, and let go of those that nobody has used for a while.

@@ -24,7 +24,7 @@ Receiver = Callable[[str, bytes], None]
 Notice = tuple[str, bytes]
 LONGEST_QUEUE = 5_000
 GATHER_SECONDS = 0.05
-"""What is told within it shares a round trip; viewers get changes every 100 ms anyway."""
+"""What is told within it shares a round trip. Viewers in another process get changes by so much later."""
 SEND_SECONDS = 1.0
 """A Valkey that has not taken a batch by then does not get it."""
 RETRY_SECONDS = 0.5

@@ -50,7 +50,7 @@ class BookingSettings(ServiceSettings):
         default={}, description='which of them sells a region, as JSON: {"2": "north"}; `database_url` sells all others'
     )
 
-    coalesce_seconds: float = Field(default=0.1, ge=0, description="changes within it reach viewers as one delta")
+    coalesce_seconds: float = Field(default=0.1, ge=0, description="the least time between two deltas of a show")
     poll_seconds: float = Field(default=1.0, gt=0, description="between checks of watched shows against PostgreSQL")
     heartbeat_seconds: float = Field(default=5.0, gt=0)
     linger_seconds: float = Field(default=30.0, ge=0, description="a live map outlives its last viewer by this")

@@ -190,6 +190,22 @@ async def test_a_viewer_that_resumes_gets_only_what_changed(house: House) -> Non
         assert update.snapshot.version == 3
 
 
+async def test_the_first_change_is_told_at_once_and_those_that_soon_follow_together(
+    migrated_database_url: DatabaseFactory, valkey_cache: str, keys: TestKeys
+) -> None:
+    async with booking_house(migrated_database_url("booking"), valkey_cache, keys, coalesce_seconds=3.0) as house:
+        show_id = await house.add_show()
+        updates = aiter(house.stub.WatchSeats(booking_v1.WatchSeatsRequest(show_id=str(show_id))))
+        assert (await anext(updates)).snapshot.version == 0
+        await house.hold(uuid4(), show_id, "A1")
+        first = (await asyncio.wait_for(anext(updates), 2)).delta
+        assert (first.from_version, first.to_version) == (0, 1)
+        for seat in ("A2", "A3"):
+            await house.hold(uuid4(), show_id, seat)
+        second = (await asyncio.wait_for(anext(updates), 4)).delta
+        assert (second.from_version, second.to_version) == (1, 3)
+
+
 async def listeners(cache: redis.Redis) -> set[str]:
     """The connections that listen, by Valkey's numbers of them."""
     return {client["id"] for client in await cache.client_list(_type="pubsub")}

@@ -1,4 +1,4 @@
-"""A show's viewers: told one after another, past those that do not read, and only while their calls are open."""
+"""A show's viewers: told a few at a time, past those that do not read, and only while their calls are open."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from marquee.booking import v1 as booking_v1
 from services.booking.domain import Layout, Seat, Show
 from services.booking.live_map import Frame, LiveMap, frame_of
 from services.booking.store.seats import Change
-from services.booking.viewers import Viewer
+from services.booking.viewers import AT_ONCE, Viewer
 
 SEATS = 20
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -175,6 +175,27 @@ async def test_a_change_meanwhile_goes_first_to_those_whose_turn_is_still_to_com
     assert [len(screen.messages) for screen in told[:4]] == [2] * 4
     assert [len(screen.messages) for screen in told[4:10]] == [1] * 6
     assert told[10:] == told[:4], "in the order in which they were told before"
+
+
+async def test_several_are_told_at_once_but_not_all(hall: Hall) -> None:
+    screens = [Screen() for _ in range(3 * AT_ONCE)]
+    under_way: list[int] = []
+
+    def watched(screen: Screen) -> Screen:
+        take = screen.viewer.write
+
+        async def tell(message: bytes) -> None:
+            under_way.append(sum(each.viewer.busy for each in screens))
+            await asyncio.sleep(0.001)
+            await take(message)
+
+        screen.viewer.write = tell
+        return screen
+
+    with hall.shown(*map(watched, screens)):
+        hall.hold()
+        await until_all_know(1, *screens)
+    assert max(under_way) == AT_ONCE
 
 
 async def test_who_joins_and_lacks_something_is_told_and_nobody_else(hall: Hall) -> None:
