@@ -57,18 +57,30 @@ class Viewer:
     Args:
         busy: whether something is being sent; nobody else may send then. It begins so.
         here: whether the call is still open: gRPC must not be asked to send on one that is not.
+        missed: whether its turn came while something was being sent.
         over: done when the stream is to end.
         idle: done when nothing is being sent any more, where somebody waits for it.
     """
 
-    __slots__ = ("busy", "generation", "heartbeat_seconds", "here", "idle", "over", "told_at", "version", "write")
+    __slots__ = (
+        "busy",
+        "generation",
+        "heartbeat_seconds",
+        "here",
+        "idle",
+        "missed",
+        "over",
+        "told_at",
+        "version",
+        "write",
+    )
 
     def __init__(self, write: Write, heartbeat_seconds: float) -> None:
         self.write = write
         self.heartbeat_seconds = heartbeat_seconds
         self.version = self.generation = 0
         self.told_at = time.monotonic()
-        self.busy, self.here = True, False
+        self.busy, self.here, self.missed = True, False, False
         self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.idle: asyncio.Future[None] | None = None
 
@@ -169,8 +181,8 @@ class Viewers:
                 teller = asyncio.create_task(self._tell_those_due())
                 self._tellers.add(teller)
                 teller.add_done_callback(self._tellers.discard)
-            await asyncio.wait(self._tellers, timeout=PATIENCE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-            if self._told == told:
+            done, _ = await asyncio.wait(self._tellers, timeout=PATIENCE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            if not done and self._told == told:
                 # Those whose turn it is do not read. Their tellers end with them, and others go on with the rest.
                 for teller in self._tellers:
                     self._stuck.add(teller)
@@ -187,6 +199,9 @@ class Viewers:
                 self._begin_round()
             viewer = self._due.popleft()
             if viewer.busy:
+                viewer.missed = True
+                continue
+            if viewer.over.done():
                 continue
             if known != (self._begun, viewer.version, viewer.generation):  # nearly all know the same
                 known = (self._begun, viewer.version, viewer.generation)
@@ -206,6 +221,9 @@ class Viewers:
             viewer.version, viewer.generation, viewer.told_at = version, generation, time.monotonic()
             viewer.sent()
             self._told += 1
+            if viewer.missed:
+                viewer.missed = False
+                self.tell_one(viewer)
 
 
 def _heartbeat(version: int) -> bytes:

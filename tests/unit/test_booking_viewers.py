@@ -105,16 +105,17 @@ async def test_the_others_are_told_past_viewers_that_do_not_read(hall: Hall) -> 
     assert all(screen.held == {0, 1, 2, 3} for screen in screens)
 
 
-async def test_whoever_reads_again_gets_what_it_lacks_though_nothing_changes_any_more(hall: Hall) -> None:
-    slow = Screen(heartbeat_seconds=0.1)
+async def test_whoever_reads_again_gets_at_once_what_it_lacks_though_nothing_changes_any_more(hall: Hall) -> None:
+    slow = Screen()
     slow.reading.clear()
     with hall.shown(slow):
         hall.hold()
         while not slow.viewer.busy:
             await asyncio.sleep(0.001)
         hall.hold()
+        await asyncio.sleep(0.01)  # its turn comes and goes
         slow.reading.set()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(0.5):  # viewers are looked after each second
             while slow.viewer.version != 2:
                 await asyncio.sleep(0.001)
     assert slow.held == {0, 1}
@@ -263,3 +264,14 @@ async def test_a_path_that_could_not_be_read_is_read_again(hall: Hall) -> None:
     with pytest.raises(ConnectionResetError):
         await hall.live.path_from(0, fail)
     assert await hall.live.path_from(0, read) is None
+
+
+async def test_whose_stream_is_to_end_is_sent_nothing_more(hall: Hall) -> None:
+    """The end of the stream is the next thing that it gets."""
+    staying, ending = Screen(), Screen()
+    with hall.shown(staying, ending):
+        ending.viewer.end()
+        hall.hold()
+        await until_all_know(1, staying)
+        assert await ending.viewer.reads()
+    assert ending.messages == []
