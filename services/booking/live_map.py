@@ -144,6 +144,7 @@ class LiveMap:
 
     def tell_viewers(self) -> None:
         """Have what changed told: in the round that is under way, to those whose turn is still to come."""
+        self.told_at = time.monotonic()
         if self.viewers:
             self.viewers.tell()
         else:

@@ -47,7 +47,7 @@ class LiveMaps:
         self._linger_seconds = linger_seconds
         self._maps: dict[UUID, LiveMap] = {}
         self._opening: dict[UUID, asyncio.Task[LiveMap | None]] = {}
-        self._flushing: set[UUID] = set()
+        self._flushing: set[LiveMap] = set()
         self._early: dict[UUID, list[Change]] = {}
         self.epoch = ""
 
@@ -167,13 +167,12 @@ class LiveMaps:
         self._flush_soon(live)
 
     def _flush_soon(self, live: LiveMap) -> None:
-        if not live.unflushed or live.show.show_id in self._flushing:
+        if not live.unflushed or live in self._flushing:
             return
-        self._flushing.add(live.show.show_id)
+        self._flushing.add(live)
 
         def flush() -> None:
-            self._flushing.discard(live.show.show_id)
-            live.told_at = time.monotonic()
+            self._flushing.discard(live)
             live.tell_viewers()
 
         delay = live.told_at + self._coalesce_seconds - time.monotonic()

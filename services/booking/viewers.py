@@ -9,8 +9,8 @@ everything else.
 A change that comes while they are told goes to those whose turn is still to come, and after them to the others: with as
 many viewers as can be told between two changes, nobody waits for more than one round.
 
-A viewer that does not read keeps one of those who tell. When all are kept, the others wait for a moment, once. Then
-they are told past these viewers, who get what they lack when they read again.
+A viewer that does not read keeps one of those who tell until the next round. When all are kept, the others wait for a
+moment. Then they are told past these viewers, who get what they lack when they read again.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from marquee.booking import v1 as booking_v1
 
 AT_ONCE = 8
-"""Pushes under way."""
+"""Pushes under way, but for those that an earlier round left."""
 PATIENCE_SECONDS = 0.01
-"""How long viewers may keep the others waiting."""
+"""How long viewers who keep all tellers may keep the others waiting."""
 LAST_WRITE_SECONDS = 0.5
 """How long the end of a stream waits for what is being sent."""
 LOOKS = 5
@@ -175,6 +175,7 @@ class Viewers:
         self._due.extend(viewer for viewer in self._viewers if viewer not in waiting)
 
     async def _tell_all(self) -> None:
+        self._leave_tellers()  # one that is still kept must not be missed in each further round
         while self._due:
             told = self._told
             while len(self._tellers) < AT_ONCE:
@@ -183,11 +184,14 @@ class Viewers:
                 teller.add_done_callback(self._tellers.discard)
             done, _ = await asyncio.wait(self._tellers, timeout=PATIENCE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
             if not done and self._told == told:
-                # Those whose turn it is do not read. Their tellers end with them, and others go on with the rest.
-                for teller in self._tellers:
-                    self._stuck.add(teller)
-                    teller.add_done_callback(self._stuck.discard)
-                self._tellers.clear()
+                self._leave_tellers()
+
+    def _leave_tellers(self) -> None:
+        """Those under way end with the viewer whom they tell, and others go on with the rest."""
+        for teller in self._tellers:
+            self._stuck.add(teller)
+            teller.add_done_callback(self._stuck.discard)
+        self._tellers.clear()
 
     async def _tell_those_due(self) -> None:
         me, news = asyncio.current_task(), self._news
@@ -201,7 +205,7 @@ class Viewers:
             if viewer.busy:
                 viewer.missed = True
                 continue
-            if viewer.over.done():
+            if viewer.over.done():  # the end is what it gets next; it waits for the viewer not to be busy
                 continue
             if known != (self._begun, viewer.version, viewer.generation):  # nearly all know the same
                 known = (self._begun, viewer.version, viewer.generation)

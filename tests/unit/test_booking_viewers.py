@@ -178,11 +178,11 @@ async def test_a_change_meanwhile_goes_first_to_those_whose_turn_is_still_to_com
     assert told[10:] == told[:4], "in the order in which they were told before"
 
 
-async def test_several_are_told_at_once_but_not_all(hall: Hall) -> None:
-    screens = [Screen() for _ in range(3 * AT_ONCE)]
+def counting(screens: list[Screen]) -> list[int]:
+    """Each message takes a moment from now on. As each begins: how many of ``screens`` are being sent something."""
     under_way: list[int] = []
 
-    def watched(screen: Screen) -> Screen:
+    def watch(screen: Screen) -> None:
         take = screen.viewer.write
 
         async def tell(message: bytes) -> None:
@@ -191,11 +191,32 @@ async def test_several_are_told_at_once_but_not_all(hall: Hall) -> None:
             await take(message)
 
         screen.viewer.write = tell
-        return screen
 
-    with hall.shown(*map(watched, screens)):
+    for screen in screens:
+        watch(screen)
+    return under_way
+
+
+async def test_several_are_told_at_once_but_not_all(hall: Hall) -> None:
+    screens = [Screen() for _ in range(3 * AT_ONCE)]
+    under_way = counting(screens)
+    with hall.shown(*screens):
         hall.hold()
         await until_all_know(1, *screens)
+    assert max(under_way) == AT_ONCE
+
+
+async def test_viewers_that_do_not_read_leave_the_others_as_many_at_once(hall: Hall) -> None:
+    stuck, reading = [Screen() for _ in range(AT_ONCE - 1)], [Screen() for _ in range(3 * AT_ONCE)]
+    under_way = counting(reading)
+    for screen in stuck:
+        screen.reading.clear()
+    with hall.shown(*stuck, *reading):
+        hall.hold()
+        await until_all_know(1, *reading)
+        under_way.clear()
+        hall.hold()
+        await until_all_know(2, *reading)
     assert max(under_way) == AT_ONCE
 
 
